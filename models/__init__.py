@@ -1,0 +1,1 @@
+"""Language models: policies, engines that sample from them, the update, and the nano base."""
