@@ -1,0 +1,186 @@
+"""The config of a run: the sections of every floor composed, read from TOML and ``--set``, with its provenance.
+
+`Key.IDENTITY` values decide what a run computes and are frozen once it has begun; `Key.OPERATIONAL` values may change
+at every resume. `resolve` says where each value came from; `identity` is what `config_hash` covers.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, NamedTuple, TypeAlias, cast
+
+from pydantic import Field, ValidationError
+from pydantic.fields import FieldInfo
+
+from models.config import EngineConfig, ModelConfig, SamplingConfig, UpdateConfig
+from storage.config import Key, LedgerConfig, Section
+from storage.errors import ConfigError
+from tasks.config import BootstrapConfig, CurriculumConfig, RewardConfig, SandboxConfig
+
+Json: TypeAlias = "None | bool | int | float | str | list[Json] | dict[str, Json]"
+
+
+class RunConfig(Section):
+    """Everything that decides a run and how it runs."""
+
+    name: Annotated[
+        str,
+        Key.OPERATIONAL,
+        Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$", description="the run's name unless --run gives another"),
+    ] = "run"
+    seed: Annotated[int, Key.IDENTITY, Field(ge=0, lt=2**31, description="seed of every draw of the run")] = 1
+    iterations: Annotated[int, Key.OPERATIONAL, Field(ge=0, le=1_000_000, description="iterations wanted in all")] = 2
+    model: ModelConfig = ModelConfig()
+    engine: EngineConfig = EngineConfig()
+    sampling: SamplingConfig = SamplingConfig()
+    curriculum: CurriculumConfig = CurriculumConfig()
+    bootstrap: BootstrapConfig = BootstrapConfig()
+    rewards: RewardConfig = RewardConfig()
+    update: UpdateConfig = UpdateConfig()
+    sandbox: SandboxConfig = SandboxConfig()
+    ledger: LedgerConfig = LedgerConfig()
+
+
+class Leaf(NamedTuple):
+    """One config key with its value."""
+
+    path: str
+    value: Json
+    key: Key
+    description: str
+
+
+class Resolved(NamedTuple):
+    """A config, and where each of its values came from (key path -> source)."""
+
+    config: RunConfig
+    sources: dict[str, str]
+
+
+def resolve(file: Path | None, settings: Sequence[str] = ()) -> Resolved:
+    """Compose a config from its defaults, a TOML file and ``a.b=c`` settings; later ones win.
+
+    Raises:
+        ConfigError: missing or torn file, unknown key (with the near miss), wrong type or bound.
+    """
+    values: dict[str, Json] = {}
+    sources: dict[str, str] = {}
+    if file is not None:
+        _merge(values, sources, _read_toml(file), str(file))
+    for setting in settings:
+        _merge(values, sources, _parse_setting(setting), f"--set {setting}")
+    config = validated(values, sources)
+    return Resolved(config, {leaf.path: sources.get(leaf.path, "default") for leaf in leaves(config)})
+
+
+def validated(values: Mapping[str, Json], sources: Mapping[str, str] | None = None) -> RunConfig:
+    """A config from plain values; every fault is named in one ConfigError."""
+    try:
+        return RunConfig.model_validate(values)
+    except ValidationError as error:
+        faults = [_fault(dict(fault), sources or {}) for fault in error.errors(include_url=False)]
+        raise ConfigError("The config cannot be used. Nothing was started.\n" + "\n".join(faults)) from None
+
+
+def leaves(section: Section, prefix: str = "") -> Iterator[Leaf]:
+    """Every key of a config in order, sections flattened to dotted paths."""
+    for name, field in type(section).model_fields.items():
+        value = getattr(section, name)
+        if isinstance(value, Section):
+            yield from leaves(value, f"{prefix}{name}.")
+        else:
+            plain = cast("Json", section.model_dump(mode="json", include={name})[name])
+            yield Leaf(f"{prefix}{name}", plain, _key_of(field, f"{prefix}{name}"), field.description or "")
+
+
+def identity(config: RunConfig) -> dict[str, Json]:
+    """The values that decide what a run computes, by key path."""
+    return {leaf.path: leaf.value for leaf in leaves(config) if leaf.key is Key.IDENTITY}
+
+
+def config_hash(config: RunConfig) -> str:
+    """Hash of the identity values: equal hashes, equal computation."""
+    text = json.dumps(identity(config), sort_keys=True, separators=(",", ":"))
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def changed_identity(stored: RunConfig, wanted: RunConfig) -> list[str]:
+    """The identity keys that differ, one readable line each."""
+    old, new = identity(stored), identity(wanted)
+    return [f"  {path}: the run has {old[path]!r}, you ask for {new[path]!r}" for path in old if old[path] != new[path]]
+
+
+def _key_of(field: FieldInfo, path: str) -> Key:
+    for mark in field.metadata:
+        if isinstance(mark, Key):
+            return mark
+    raise ConfigError(f"Config key {path} is marked neither identity nor operational.")
+
+
+def _read_toml(file: Path) -> dict[str, Json]:
+    try:
+        return cast("dict[str, Json]", tomllib.loads(file.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        near = ", ".join(str(path) for path in sorted(Path("configs").glob("*.toml"))) or "none in ./configs"
+        raise ConfigError(f"There is no config file {file}. Config files here: {near}.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file} is not valid TOML: {error}. Nothing was started.") from None
+    except OSError as error:
+        raise ConfigError(f"{file} cannot be read: {error.strerror}. Nothing was started.") from None
+
+
+def _parse_setting(setting: str) -> dict[str, Json]:
+    path, equals, text = setting.partition("=")
+    if not equals or not path:
+        raise ConfigError(f"--set {setting!r} is not of the form key=value, for example --set update.learning_rate=1e-4.")
+    try:
+        value = cast("Json", tomllib.loads(f"value = {text}")["value"])
+    except tomllib.TOMLDecodeError:
+        value = text  # an unquoted word
+    for name in reversed(path.strip().split(".")):
+        value = {name: value}
+    return cast("dict[str, Json]", value)
+
+
+def _merge(values: dict[str, Json], sources: dict[str, str], more: Mapping[str, Json], source: str, at: str = "") -> None:
+    for name, value in more.items():
+        path = f"{at}{name}"
+        below = values.get(name)
+        if isinstance(value, dict):
+            if not isinstance(below, dict):
+                below = values[name] = {}
+            _merge(below, sources, value, source, f"{path}.")
+        else:
+            values[name] = value
+            sources[path] = source
+
+
+def _fault(fault: Mapping[str, object], sources: Mapping[str, str]) -> str:
+    location = [str(part) for part in cast("tuple[int | str, ...]", fault["loc"])]
+    path = ".".join(location)
+    source = f" (from {sources[path]})" if path in sources else ""
+    if fault["type"] == "extra_forbidden":
+        return f"  {path}: unknown key{source}.{_suggestion(location)}"
+    message = str(fault["msg"]).removeprefix("Value error, ")
+    shown = f", not {fault['input']!r}" if not isinstance(fault["input"], dict) else ""
+    return f"  {path or 'config'}: {message}{shown}{source}"
+
+
+def _suggestion(location: Sequence[str]) -> str:
+    section: type[Section] = RunConfig
+    for name in location[:-1]:
+        found = section.model_fields[name].annotation
+        if not isinstance(found, type) or not issubclass(found, Section):
+            return ""
+        section = found
+    known = list(section.model_fields)
+    near = difflib.get_close_matches(location[-1], known, n=1)
+    if near:
+        return f" Did you mean {'.'.join([*location[:-1], near[0]])}?"
+    elsewhere = [leaf.path for leaf in leaves(RunConfig()) if leaf.path.rpartition(".")[2] == location[-1]]
+    return f" Did you mean {elsewhere[0]}?" if elsewhere else f" Known here: {', '.join(known)}."

@@ -1,0 +1,263 @@
+"""Checkpoints: one directory per policy, published by one rename, that transformers loads and training resumes from.
+
+``<run>/checkpoints/000012-<first 12 of the policy's hash>/`` holds model.safetensors, config, tokenizer, generation
+defaults, manifest.json (a hash of every file) and ``optimizer/state.safetensors`` (AdamW's moments and step, and the
+fp32 master weights where the weights themselves are not fp32). Nothing is pickled.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Collection, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel
+
+from models.policy import INDEX, PolicyRef, combine, file_hash, policy_files
+from storage.errors import EngineError
+
+CHECKPOINTS = "checkpoints"
+MANIFEST = "manifest.json"
+OPTIMIZER = "optimizer"
+_STATE = "state.safetensors"
+_PARTIAL = ".partial"
+_COMPANIONS = (".json", ".jinja", ".txt", ".model")  # what a model directory holds beside its weights
+_KINDS = ("master", "exp_avg", "exp_avg_sq")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OptimizerState:
+    """What AdamW needs to go on, by parameter name."""
+
+    steps: int  # optimizer steps since the base
+    exp_avg: dict[str, Tensor]  # fp32; empty before the first step
+    exp_avg_sq: dict[str, Tensor]
+    master: dict[str, Tensor]  # fp32 weights; empty where the published weights are fp32 themselves
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """What a published directory says about itself."""
+
+    policy: str
+    parent: str  # hash of the policy that the update started from
+    iteration: int
+    optimizer: str  # hash of the optimizer state
+    optimizer_steps: int
+    parameters: int
+    bytes: int  # of the files that transformers loads
+    files: dict[str, str]  # name to sha256, the optimizer's state not among them
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Published:
+    """A checkpoint that is in its place."""
+
+    policy: PolicyRef
+    optimizer_hash: str
+    optimizer_steps: int
+    bytes: int
+    parameters: int
+
+
+def load_model(directory: Path) -> PreTrainedModel:
+    """The model of a directory, on the CPU, in the dtype of its weights; only safetensors are read.
+
+    Raises EngineError when it cannot be loaded.
+    """
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            directory, dtype="auto", local_files_only=True, trust_remote_code=False, use_safetensors=True
+        )
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise EngineError(f"The model in {directory} could not be loaded: {error}. Nothing was written.") from error
+    if not isinstance(model, PreTrainedModel):
+        raise EngineError(f"The model in {directory} is a {type(model).__name__}, not a causal language model.")
+    return model
+
+
+def publish(
+    *, run_directory: Path, iteration: int, parent: PolicyRef, model: PreTrainedModel, optimizer: OptimizerState
+) -> Published:
+    """Write a checkpoint beside its place, make it durable, and move it there by one rename.
+
+    `model` must be in the dtype to publish. Config, tokenizer and the like are the parent's, byte for byte. When the
+    place is taken by an earlier attempt at the same update, that one is verified and kept. The caller is the run's
+    only writer: what killed attempts left half-written is removed. Raises EngineError; a full disk leaves no checkpoint.
+    """
+    root = run_directory / CHECKPOINTS
+    scratch = root / f".{iteration:06d}{_PARTIAL}"
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        for left_over in root.glob(f".*{_PARTIAL}"):
+            shutil.rmtree(left_over)
+        manifest = _write(scratch, iteration=iteration, parent=parent, model=model, optimizer=optimizer)
+        return _settle(scratch, root / f"{iteration:06d}-{manifest.policy[:12]}", manifest)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(scratch, ignore_errors=True)
+        raise EngineError(
+            f"Checkpoint {iteration} could not be written to {root}: {error}. Earlier checkpoints are untouched. "
+            f"Make room or mend the disk, then run: azr rerun {iteration} update"
+        ) from error
+
+
+def verify(directory: Path) -> Manifest:
+    """Read every file of a checkpoint and compare it with the manifest; raises EngineError naming what differs.
+
+    The optimizer's state is checked where it is still kept.
+    """
+    manifest = read_manifest(directory)
+    wrong = [name for name, digest in manifest.files.items() if _hash_or_none(directory / name) != digest]
+    state = directory / OPTIMIZER / _STATE
+    if state.is_file() and file_hash(state) != manifest.optimizer:
+        wrong.append(f"{OPTIMIZER}/{_STATE}")
+    if wrong:
+        raise EngineError(
+            f"Checkpoint {directory} does not match its manifest: {', '.join(wrong)} changed or missing. Nothing was "
+            "written. Restore the files from a copy, or fork the run before this iteration."
+        )
+    return manifest
+
+
+def read_manifest(directory: Path) -> Manifest:
+    """The manifest of a checkpoint, believed as it stands; raises EngineError when there is none."""
+    try:
+        return Manifest(**json.loads((directory / MANIFEST).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise EngineError(f"{directory} has no readable {MANIFEST}: {error}. Nothing was written.") from error
+
+
+def load_optimizer(directory: Path) -> OptimizerState:
+    """The optimizer state of a checkpoint, on the CPU.
+
+    Raises EngineError when it was pruned, or does not match the manifest.
+    """
+    manifest = read_manifest(directory)
+    path = directory / OPTIMIZER / _STATE
+    if not path.is_file():
+        raise EngineError(
+            f"Checkpoint {directory.name} keeps no optimizer state (older ones lose it, see update.keep_optimizer), so "
+            "no update can start from it. Nothing was written. Fork from a later iteration."
+        )
+    if file_hash(path) != manifest.optimizer:
+        raise EngineError(
+            f"The optimizer state of checkpoint {directory} does not match its manifest. Nothing was written. "
+            "Restore it from a copy, or fork the run before this iteration."
+        )
+    tensors: dict[str, Tensor] = load_file(path)
+    parts: dict[str, dict[str, Tensor]] = {kind: {} for kind in _KINDS}
+    steps = int(tensors.pop("step").item())
+    for key, tensor in tensors.items():
+        kind, _, name = key.partition(":")
+        parts[kind][name] = tensor
+    return OptimizerState(
+        steps=steps, exp_avg=parts["exp_avg"], exp_avg_sq=parts["exp_avg_sq"], master=parts["master"]
+    )
+
+
+def prune_optimizers(run_directory: Path, *, keep: int, protect: Collection[str] = ()) -> list[Path]:
+    """Delete the optimizer state of all but the last `keep` checkpoints, and of none whose policy hash is protected.
+
+    Returns the checkpoints that lost theirs. Weights are never deleted.
+    """
+    checkpoints = list_checkpoints(run_directory)
+    protected = {digest[:12] for digest in protect}
+    pruned = []
+    for directory in checkpoints[: max(0, len(checkpoints) - keep)]:
+        if directory.name.partition("-")[2] not in protected and (directory / OPTIMIZER).is_dir():
+            shutil.rmtree(directory / OPTIMIZER)
+            pruned.append(directory)
+    return pruned
+
+
+def list_checkpoints(run_directory: Path) -> list[Path]:
+    """Directories of all published checkpoints, oldest first."""
+    return sorted((run_directory / CHECKPOINTS).glob("[0-9]*-*"))
+
+
+def _write(
+    scratch: Path, *, iteration: int, parent: PolicyRef, model: PreTrainedModel, optimizer: OptimizerState
+) -> Manifest:
+    (scratch / OPTIMIZER).mkdir(parents=True)
+    state = scratch / OPTIMIZER / _STATE
+    save_file(dict(_state_tensors(optimizer)), state)
+    model.generation_config = GenerationConfig()  # the parent's file is copied below; saving checks this one strictly
+    model.save_pretrained(scratch, max_shard_size="100TB")
+    _copy_companions(parent.directory, scratch)
+    files = {path.name: file_hash(path) for path in sorted(scratch.iterdir()) if path.is_file()}
+    loaded = policy_files(scratch)
+    manifest = Manifest(
+        policy=combine({name: files[name] for name in loaded}),
+        parent=parent.hash,
+        iteration=iteration,
+        optimizer=file_hash(state),
+        optimizer_steps=optimizer.steps,
+        parameters=model.num_parameters(),
+        bytes=sum((scratch / name).stat().st_size for name in loaded),
+        files=files,
+    )
+    (scratch / MANIFEST).write_text(json.dumps(asdict(manifest), indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    return manifest
+
+
+def _state_tensors(optimizer: OptimizerState) -> Iterator[tuple[str, Tensor]]:
+    yield "step", torch.tensor(optimizer.steps)
+    for kind, tensors in zip(_KINDS, (optimizer.master, optimizer.exp_avg, optimizer.exp_avg_sq), strict=True):
+        for name, tensor in tensors.items():
+            yield f"{kind}:{name}", tensor.contiguous()
+
+
+def _copy_companions(source: Path, target: Path) -> None:
+    """The parent's files beside its weights replace what saving wrote, so that only the weights change."""
+    for written in target.glob("*.json"):
+        written.unlink()
+    for path in source.iterdir():
+        licence = path.name.startswith(("LICENSE", "NOTICE"))
+        if path.is_file() and (path.suffix in _COMPANIONS or licence) and path.name not in (MANIFEST, INDEX):
+            shutil.copyfile(path, target / path.name)
+
+
+def _settle(scratch: Path, place: Path, manifest: Manifest) -> Published:
+    if place.exists():
+        kept = verify(place)
+        if (kept.policy, kept.parent) != (manifest.policy, manifest.parent):
+            raise EngineError(
+                f"{place} holds policy {kept.policy[:12]} made from {kept.parent[:12]}, not {manifest.policy[:12]} made "
+                f"from {manifest.parent[:12]}. It was not replaced. Move it away, or start a run of another name."
+            )
+        shutil.rmtree(scratch)
+        return _published(place, kept)
+    for path in [*scratch.rglob("*"), scratch]:
+        _sync(path)
+    scratch.rename(place)
+    _sync(place.parent)
+    return _published(place, manifest)
+
+
+def _published(place: Path, manifest: Manifest) -> Published:
+    return Published(
+        policy=PolicyRef(manifest.policy, place, manifest.iteration),
+        optimizer_hash=manifest.optimizer,
+        optimizer_steps=manifest.optimizer_steps,
+        bytes=manifest.bytes,
+        parameters=manifest.parameters,
+    )
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _hash_or_none(path: Path) -> str | None:
+    return file_hash(path) if path.is_file() else None

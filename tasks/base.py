@@ -1,0 +1,46 @@
+"""The base model of a run: found by the config, and fit for the run's templates."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from models.policy import PolicyRef, policy_hash, resolve_base
+from storage.errors import ConfigError
+from tasks.reasoning.prompts import TemplateSet
+from tasks.workshop import LoopConfig
+
+CARD = "azr_base.json"  # beside the weights: which template set they were trained with
+
+
+def find_base(config: LoopConfig, templates: TemplateSet) -> PolicyRef:
+    """The base as policy 0.
+
+    Raises:
+        ConfigError: no such model, files missing, a tokenizer without the templates' tokens, or weights that were
+            trained with other templates.
+    """
+    directory = resolve_base(config.model.path)
+    _require_templates(directory, templates)
+    _require_tokens(directory, templates)
+    return PolicyRef(policy_hash(directory), directory, 0)
+
+
+def _require_templates(directory: Path, templates: TemplateSet) -> None:
+    card = directory / CARD
+    trained = json.loads(card.read_text(encoding="utf-8")) if card.is_file() else {}
+    known = trained.get("template_hash")
+    if known == templates.hash or (known is None and not templates.markup.base_must_know):
+        return
+    theirs = f"with {trained['template_set']!r} (hash {known[:12]})" if known else f"with no known set ({CARD} is missing)"
+    raise ConfigError(
+        f"The model in {directory} was trained {theirs}, but curriculum.templates is {templates.name!r} "
+        f"(hash {templates.hash[:12]}). Nothing was written. Choose the set that the model knows with "
+        "--set curriculum.templates=NAME, or another model with --set model.path=DIR."
+    )
+
+
+def _require_tokens(directory: Path, templates: TemplateSet) -> None:
+    from models.tokens import load_tokenizer
+
+    load_tokenizer(directory).require_single_tokens(templates.markup.single_tokens)

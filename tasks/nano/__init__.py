@@ -1,0 +1,1 @@
+"""Procedurally generated programs and documents: what the nano base is pre-trained on."""

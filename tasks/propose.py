@@ -1,0 +1,81 @@
+"""Propose: the policy invents tasks, each prompt showing some of the valid tasks so far."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+
+from storage import ids
+from storage.ids import Mode, Place, Position, Role, Stage
+from storage.metrics import valid_tasks
+from storage.records import Rollout, Task, TaskParent, Tokens
+from storage.seeds import rng
+from tasks.reasoning.curriculum import draw_references
+from tasks.reasoning.modes import inputs_wanted
+from tasks.reasoning.prompts import Reference, proposal_prompt
+from tasks.rollouts import Ask, sample
+from tasks.seeding import proposals_wanted
+from tasks.stage import Outcome, stage
+from tasks.workshop import Workshop
+
+Buffers = Mapping[Mode, Sequence[Task]]
+
+
+@stage(Stage.PROPOSE)
+def propose(work: Workshop, at: Position) -> Outcome:
+    """Ask for a task per slot of each mode, after references drawn from the valid tasks before this iteration."""
+    buffers = by_mode(valid_tasks(work.ledger, at))
+    places = [
+        Place(at.iteration, at.round, mode, slot)
+        for mode, count in proposals_wanted(work.config, at, buffers).items()
+        for slot in range(count)
+    ]
+    shown = {place: _references(work, at, buffers, place) for place in places}
+    rollouts, tokens = sample(work, at, [_ask(work, place, shown[place]) for place in places])
+    parents = [parent for place in places for parent in _parents(at, place, shown[place])]
+    return Outcome(
+        tables={Rollout: rollouts, Tokens: tokens, TaskParent: parents},
+        note=f"{len(rollouts)} proposals, {sum(rollout.completion_tokens for rollout in rollouts)} tokens",
+    )
+
+
+def by_mode(tasks: Sequence[Task]) -> dict[Mode, list[Task]]:
+    """Tasks by mode, in the order given."""
+    buffers: dict[Mode, list[Task]] = defaultdict(list)
+    for task in tasks:
+        buffers[task.mode].append(task)
+    return buffers
+
+
+def _references(work: Workshop, at: Position, buffers: Buffers, place: Place) -> list[Task]:
+    curriculum = work.config.curriculum
+    draw = rng(work.config.seed, at.iteration, at.round, "references", place.mode.value, place.slot)
+    return draw_references(
+        buffers, place.mode, least=curriculum.references_min, most=curriculum.references_max, rng=draw
+    )
+
+
+def _ask(work: Workshop, place: Place, shown: Sequence[Task]) -> Ask:
+    references = [Reference(task.program or "", task.inputs[0], task.outputs[0]) for task in shown]
+    wanted = inputs_wanted(place.mode, work.config.curriculum.inputs)
+    return Ask(
+        place=place,
+        role=Role.PROPOSER,
+        task_id=ids.pack(place),
+        source="proposal",
+        prompt=proposal_prompt(work.templates, place.mode, references, wanted=wanted),
+    )
+
+
+def _parents(at: Position, place: Place, shown: Sequence[Task]) -> list[TaskParent]:
+    return [
+        TaskParent(
+            iteration=at.iteration,
+            round=at.round,
+            task_id=ids.pack(place),
+            position=position,
+            parent_id=task.task_id,
+            parent_iteration=task.iteration,
+        )
+        for position, task in enumerate(shown)
+    ]

@@ -1,0 +1,27 @@
+"""How many proposals a stage asks for: a fixed number per mode, and in bootstrap what the buffers still lack."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from storage.ids import Mode, Position
+from storage.records import Task
+from tasks.reasoning.modes import MODES
+from tasks.workshop import LoopConfig
+
+
+def proposals_wanted(config: LoopConfig, at: Position, buffers: Mapping[Mode, Sequence[Task]]) -> dict[Mode, int]:
+    """Proposals per mode, in the order of the modes."""
+    if at.iteration > 0:
+        return dict.fromkeys(config.curriculum.modes, config.curriculum.proposals)
+    return dict.fromkeys(lacking(config, buffers), config.bootstrap.proposals)
+
+
+def lacking(config: LoopConfig, buffers: Mapping[Mode, Sequence[Task]]) -> tuple[Mode, ...]:
+    """The modes that the next bootstrap round proposes for; empty when every buffer holds its seeds.
+
+    Modes that are shown other modes' programs wait until those have their seeds.
+    """
+    short = [mode for mode in config.curriculum.modes if len(buffers.get(mode, ())) < config.bootstrap.wanted]
+    givers = [mode for mode in short if mode in MODES[mode].sources]
+    return tuple(givers or short)

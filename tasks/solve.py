@@ -1,0 +1,63 @@
+"""Solve: the policy tries each new valid task several times, and some earlier ones again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from storage.ids import Place, Position, Role, Stage, unpack
+from storage.metrics import VALID, valid_tasks
+from storage.records import Rollout, Task, Tokens
+from storage.seeds import rng
+from tasks.propose import by_mode
+from tasks.reasoning.curriculum import draw_buffer_tasks
+from tasks.reasoning.prompts import solver_prompt
+from tasks.rollouts import Ask, sample
+from tasks.stage import Outcome, stage
+from tasks.workshop import Workshop
+
+NEW, BUFFER = "new", "buffer"  # rollouts.source
+
+
+@stage(Stage.SOLVE)
+def solve(work: Workshop, at: Position) -> Outcome:
+    """Sample `probes` answers to every task of this iteration, and answers to tasks drawn from the buffer.
+
+    A probe's slot is its task's own slot; tasks from the buffer take the slots after those of the proposals.
+    """
+    asks = [*_probes(work, at), *_again(work, at)]
+    rollouts, tokens = sample(work, at, asks)
+    return Outcome(
+        tables={Rollout: rollouts, Tokens: tokens},
+        note=f"{len(rollouts)} answers, {sum(rollout.completion_tokens for rollout in rollouts)} tokens",
+    )
+
+
+def _probes(work: Workshop, at: Position) -> Iterator[Ask]:
+    for task in work.ledger.tasks(at._replace(stage=Stage.VALIDATE)):
+        if task.verdict == VALID:
+            yield from _asks(work, at, task, NEW, slot=unpack(task.task_id).slot, samples=work.config.curriculum.probes)
+
+
+def _again(work: Workshop, at: Position) -> Iterator[Ask]:
+    curriculum = work.config.curriculum
+    buffers = by_mode(valid_tasks(work.ledger, at._replace(stage=Stage.PROPOSE)))
+    for mode in curriculum.modes:
+        draw = rng(work.config.seed, at.iteration, "buffer", mode.value)
+        drawn = draw_buffer_tasks(buffers[mode], curriculum.buffer_tasks, draw)
+        for slot, task in enumerate(drawn, start=curriculum.proposals):
+            yield from _asks(work, at, task, BUFFER, slot=slot, samples=curriculum.buffer_samples)
+
+
+def _asks(work: Workshop, at: Position, task: Task, source: str, *, slot: int, samples: int) -> Iterator[Ask]:
+    prompt = solver_prompt(
+        work.templates,
+        task.mode,
+        program=task.program or "",
+        inputs=task.inputs,
+        outputs=task.outputs,
+        visible=task.visible,
+        message=task.message,
+    )
+    for number in range(samples):
+        place = Place(at.iteration, at.round, task.mode, slot, number)
+        yield Ask(place=place, role=Role.SOLVER, task_id=task.task_id, source=source, prompt=prompt)

@@ -1,0 +1,114 @@
+"""What the stages of one run share in one process: the ledger, the config, an engine and an executor."""
+
+from __future__ import annotations
+
+import platform
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Annotated, Protocol, Self
+
+from pydantic import Field
+
+from models.config import EngineConfig, ModelConfig, SamplingConfig, UpdateConfig
+from models.engines.base import Engine
+from models.policy import PolicyRef
+from storage.config import Key, Section
+from storage.ids import Position, Stage
+from storage.ledger import Ledger
+from storage.seals import Provenance
+from tasks.config import BootstrapConfig, CurriculumConfig, RewardConfig, SandboxConfig
+from tasks.reasoning.prompts import TemplateSet, load_templates
+from tasks.sandbox.executor import Executor
+
+
+_WITH_MODEL = frozenset({Stage.PROPOSE, Stage.SOLVE, Stage.UPDATE})
+
+
+class LoopConfig(Section):
+    """All that the stages read of a run's config."""
+
+    seed: Annotated[int, Key.IDENTITY, Field(ge=0, lt=2**31, description="seed of every draw of the run")] = 1
+    model: ModelConfig = ModelConfig()
+    engine: EngineConfig = EngineConfig()
+    sampling: SamplingConfig = SamplingConfig()
+    curriculum: CurriculumConfig = CurriculumConfig()
+    bootstrap: BootstrapConfig = BootstrapConfig()
+    rewards: RewardConfig = RewardConfig()
+    update: UpdateConfig = UpdateConfig()
+    sandbox: SandboxConfig = SandboxConfig()
+
+
+class Reporter(Protocol):
+    """Who is told what the stages do; the methods here say nothing."""
+
+    def begin(self, at: Position) -> None:
+        """A stage starts to run."""
+
+    def progress(self, done: int, total: int) -> None:
+        """Part of the running stage is done."""
+
+    def end(self, at: Position, note: str) -> None:
+        """A stage is sealed; the note says in a few words what it made."""
+
+    def skip(self, at: Position) -> None:
+        """A stage was sealed before."""
+
+
+class Silent(Reporter):
+    """A reporter that says nothing."""
+
+
+@dataclass(kw_only=True)
+class Workshop:
+    """Owns what a run works with: an open ledger, and an engine and an executor, each made when first used.
+
+    A context manager: leaving it closes all three. `engine` may be given, as tests do.
+    """
+
+    ledger: Ledger
+    config: LoopConfig
+    code_version: str
+    reporter: Reporter = field(default_factory=Silent)
+    engine: Engine | None = None
+    _executor: Executor | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        with ExitStack() as closing:  # the lock is given back last, whatever the others do
+            closing.callback(self.ledger.close)
+            if self.engine is not None:
+                closing.callback(self.engine.close)
+            if self._executor is not None:
+                closing.callback(self._executor.close)
+
+    @property
+    def templates(self) -> TemplateSet:
+        """The prompt templates that the config names."""
+        return load_templates(self.config.curriculum.templates)
+
+    def engine_at(self, policy: PolicyRef) -> Engine:
+        """The engine, with this policy loaded; made as the config says when there is none yet."""
+        if self.engine is None:
+            from models.engines.hf import HfEngine
+
+            self.engine = HfEngine(self.config.engine)
+        self.engine.load(policy)
+        return self.engine
+
+    def executor(self) -> Executor:
+        """The executor; raises SandboxError when this machine cannot confine programs."""
+        if self._executor is None:
+            sandbox = self.config.sandbox
+            self._executor = Executor(workers=sandbox.workers, allow_unsafe=sandbox.allow_unsafe)
+        return self._executor
+
+    def provenance(self, stage: Stage, flow_run_id: str | None) -> Provenance:
+        """Who makes a partition, and the facts of the host that its bits depend on."""
+        host = {"python": platform.python_version(), "system": f"{platform.system()} {platform.machine()}"}
+        if stage in _WITH_MODEL:
+            from models import runtime
+
+            host |= runtime.host_facts(runtime.resolve_device(self.config.engine.device))
+        return Provenance(code_version=self.code_version, host=host, flow_run_id=flow_run_id)
