@@ -121,7 +121,7 @@ def show_task(
         run: Name of the run (default: the only or latest one).
         json: Print JSON.
     """
-    from flows.look import show_one_task
+    from flows.show import show_one_task
 
     return show_one_task(common.root, run, id, as_json=json)
 

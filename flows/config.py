@@ -17,15 +17,14 @@ from typing import Annotated, NamedTuple, TypeAlias, cast
 from pydantic import Field, ValidationError
 from pydantic.fields import FieldInfo
 
-from models.config import EngineConfig, ModelConfig, SamplingConfig, UpdateConfig
 from storage.config import Key, LedgerConfig, Section
 from storage.errors import ConfigError
-from tasks.config import BootstrapConfig, CurriculumConfig, RewardConfig, SandboxConfig
+from tasks.loop import LoopConfig
 
-Json: TypeAlias = "None | bool | int | float | str | list[Json] | dict[str, Json]"
+Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 
 
-class RunConfig(Section):
+class RunConfig(LoopConfig):
     """Everything that decides a run and how it runs."""
 
     name: Annotated[
@@ -33,16 +32,7 @@ class RunConfig(Section):
         Key.OPERATIONAL,
         Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$", description="the run's name unless --run gives another"),
     ] = "run"
-    seed: Annotated[int, Key.IDENTITY, Field(ge=0, lt=2**31, description="seed of every draw of the run")] = 1
     iterations: Annotated[int, Key.OPERATIONAL, Field(ge=0, le=1_000_000, description="iterations wanted in all")] = 2
-    model: ModelConfig = ModelConfig()
-    engine: EngineConfig = EngineConfig()
-    sampling: SamplingConfig = SamplingConfig()
-    curriculum: CurriculumConfig = CurriculumConfig()
-    bootstrap: BootstrapConfig = BootstrapConfig()
-    rewards: RewardConfig = RewardConfig()
-    update: UpdateConfig = UpdateConfig()
-    sandbox: SandboxConfig = SandboxConfig()
     ledger: LedgerConfig = LedgerConfig()
 
 
@@ -62,14 +52,16 @@ class Resolved(NamedTuple):
     sources: dict[str, str]
 
 
-def resolve(file: Path | None, settings: Sequence[str] = ()) -> Resolved:
-    """Compose a config from its defaults, a TOML file and ``a.b=c`` settings; later ones win.
+def resolve(file: Path | None, settings: Sequence[str] = (), *, base: RunConfig | None = None) -> Resolved:
+    """Compose a config from its defaults, a run's stored config, a TOML file and ``a.b=c`` settings; later ones win.
 
     Raises:
         ConfigError: missing or torn file, unknown key (with the near miss), wrong type or bound.
     """
     values: dict[str, Json] = {}
     sources: dict[str, str] = {}
+    if base is not None:
+        _merge(values, sources, cast("dict[str, Json]", base.model_dump(mode="json")), "the run")
     if file is not None:
         _merge(values, sources, _read_toml(file), str(file))
     for setting in settings:
@@ -137,7 +129,7 @@ def _read_toml(file: Path) -> dict[str, Json]:
 def _parse_setting(setting: str) -> dict[str, Json]:
     path, equals, text = setting.partition("=")
     if not equals or not path:
-        raise ConfigError(f"--set {setting!r} is not of the form key=value, for example --set update.learning_rate=1e-4.")
+        raise ConfigError(f"--set {setting!r} is not key=value, as in --set update.learning_rate=1e-4.")
     try:
         value = cast("Json", tomllib.loads(f"value = {text}")["value"])
     except tomllib.TOMLDecodeError:
@@ -147,7 +139,9 @@ def _parse_setting(setting: str) -> dict[str, Json]:
     return cast("dict[str, Json]", value)
 
 
-def _merge(values: dict[str, Json], sources: dict[str, str], more: Mapping[str, Json], source: str, at: str = "") -> None:
+def _merge(
+    values: dict[str, Json], sources: dict[str, str], more: Mapping[str, Json], source: str, at: str = ""
+) -> None:
     for name, value in more.items():
         path = f"{at}{name}"
         below = values.get(name)

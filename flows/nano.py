@@ -5,37 +5,57 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import torch
+from transformers import PreTrainedModel
 
-from flows.console import say
+from flows.console import Table, as_table, say, seconds
 from models import runtime
-from models.architecture import new_model
-from models.config import DeviceKind
+from models.architecture import move, new_model
+from models.config import DeviceKind, EngineConfig
+from models.engines.base import Engine
+from models.engines.hf import HfEngine
+from models.policy import WEIGHTS, PolicyRef, policy_hash
 from models.pretraining import Example, Progress, Schedule, Trainer, new_trainer, resume, save, saved_schedule, train
-from models.vocabulary import END, tokenizer
+from models.vocabulary import END, END_ID, PAD_ID, tokenizer
 from storage.errors import ConfigError
-from tasks.nano.documents import TEMPLATES, Document, documents
-from tasks.nano.memory import write_memory
+from storage.ids import Mode
+from storage.seeds import rng
+from tasks.nano.documents import TEMPLATES, documents
+from tasks.nano.evaluation import (
+    LEVELS,
+    Share,
+    held_out_samples,
+    judge_proposals,
+    novel,
+    problems,
+    propose,
+    solve,
+)
+from tasks.nano.holdout import Split
+from tasks.nano.memory import Memory, read_memory, remember, write_memory
+from tasks.nano.samples import Sample, draw_sample
+from tasks.reasoning.modes import MODES
 from tasks.reasoning.prompts import load_templates
+from tasks.sandbox.executor import Executor
 
 STATE = "state.safetensors"
 BASE = "azr_base.json"
-PARAMETERS_SEED = 1
-_SAVE_EVERY, _PROBE_BLOCKS = 120.0, 2  # seconds; blocks trained to measure how fast this machine is
+_POOL = 300  # samples that proposers are shown references from
+_FIGURES = ("valid", "novel", "unseen", "solved", "learnable")
+_SAVE_EVERY = 120.0  # seconds
+_PROBE_BLOCKS = 2  # blocks trained to measure how fast this machine is
 
 
-def pretrain(
-    *, minutes: float, device: str, out: Path, tokens: int | None = None, seed: int = PARAMETERS_SEED
-) -> int:
+def pretrain(*, minutes: float, device: str, out: Path, tokens: int | None = None, seed: int = 1) -> int:
     """Train from scratch, or go on where `out` was left, and publish the model in `out`; returns the exit code.
 
     The schedule counts tokens, so that a run is a function of its seed: `minutes` becomes tokens by the measured
-    throughput of the first blocks unless `tokens` says how many. A run that goes on keeps its schedule.
+    throughput of this machine unless `tokens` says how many. A run that goes on keeps its schedule.
 
-    Raises ConfigError for minutes that are not positive and EngineError for a device or a state that cannot be used.
+    Raises ConfigError for minutes that are not positive, EngineError for a device or a state that cannot be used.
     """
     if minutes <= 0:
         raise ConfigError(f"--minutes is {minutes:g}; it must be positive. Nothing was written.")
@@ -43,36 +63,50 @@ def pretrain(
     runtime.configure(device=place)
     out.mkdir(parents=True, exist_ok=True)
     trainer = _trainer(out / STATE, minutes=minutes, tokens=tokens, seed=seed, device=place)
-    done = trainer.progress
-    if done.tokens:
-        say(f"Going on at {done.tokens / 1e6:.2f} of {trainer.schedule.tokens / 1e6:.2f} million tokens.")
-    _train(trainer, out / STATE)
-    publish(trainer, out)
-    say(f"{trainer.progress.tokens / 1e6:.1f} million tokens seen. The model is in {out}.")
+    train(trainer, lambda first: examples(trainer.schedule.seed, first), report=_Narrator(trainer, out / STATE))
+    save(trainer, out / STATE)
+    say("Trained. Collecting the hashes of the programs seen.")
+    publish(trainer.model, trainer.schedule.seed, trainer.progress, out)
+    say(f"The model is in {out} ({trainer.progress.tokens / 1e6:.1f} million tokens seen).")
     say(f"Try it: azr train --set model.path={out} --iterations 2")
     return 0
 
 
 def _trainer(state: Path, *, minutes: float, tokens: int | None, seed: int, device: torch.device) -> Trainer:
-    words = tokenizer()
-    model = new_model(vocabulary=len(words), end=words.eos_token_id, pad=words.pad_token_id, seed=seed).to(device)
+    """The trainer that the state file left, or a new one."""
     if state.is_file():
-        trainer = new_trainer(model, saved_schedule(state))
+        schedule = saved_schedule(state)
+        trainer = new_trainer(_fresh_model(schedule.seed, device), schedule)
         resume(trainer, state)
+        say(f"Going on at {trainer.progress.tokens / 1e6:.2f} of {schedule.tokens / 1e6:.2f} million tokens.")
         return trainer
-    schedule = Schedule(tokens=tokens or _tokens_within(minutes * 60, seed, device), seed=seed)
-    return new_trainer(model, schedule)
+    wanted = tokens if tokens is not None else _tokens_within(minutes * 60, seed, device)
+    return new_trainer(_fresh_model(seed, device), Schedule(tokens=wanted, seed=seed))
 
 
-def _tokens_within(seconds: float, seed: int, device: torch.device) -> int:
-    """How many tokens this machine trains on in that time, measured on a model that is then dropped."""
-    words = tokenizer()
-    model = new_model(vocabulary=len(words), end=words.eos_token_id, pad=words.pad_token_id, seed=seed).to(device)
-    probe = new_trainer(model, Schedule(tokens=1 << 40, seed=seed))
+def _fresh_model(seed: int, device: torch.device) -> PreTrainedModel:
+    return move(new_model(vocabulary=len(tokenizer()), end=END_ID, pad=PAD_ID, seed=seed), device)
+
+
+def _tokens_within(budget: float, seed: int, device: torch.device) -> int:
+    """How many tokens this machine trains on in `budget` seconds, measured on a model that is then dropped."""
+    probe = new_trainer(_fresh_model(seed, device), Schedule(tokens=1 << 40, seed=seed))
     begun = time.perf_counter()
-    train(probe, examples(seed), stop=lambda progress: progress.block >= _PROBE_BLOCKS)
-    speed = probe.progress.tokens / (time.perf_counter() - begun)
-    return int(speed * max(seconds, 1.0))
+    train(probe, lambda first: examples(seed, first), stop=lambda progress: progress.block >= _PROBE_BLOCKS)
+    spent = time.perf_counter() - begun
+    return int(probe.progress.tokens / spent * max(budget - spent, 1.0))
+
+
+def examples(seed: int, first: int = 0) -> Iterator[list[Example]]:
+    """Blocks of documents as token ids, each completion with its end token, from block `first` on."""
+    words = tokenizer()
+    for block in documents(seed, first):
+        prompts = words([document.prompt for document in block], add_special_tokens=False)["input_ids"]
+        completions = words([document.completion + END for document in block], add_special_tokens=False)["input_ids"]
+        yield [
+            Example(prompt, completion, f"{document.role}-{document.mode}")
+            for document, prompt, completion in zip(block, prompts, completions, strict=True)
+        ]
 
 
 class _Narrator:
@@ -86,22 +120,66 @@ class _Narrator:
     def __call__(self, progress: Progress) -> None:
         now = time.perf_counter()
         speed = (progress.tokens - self._first) / (now - self._begun)
-        left = max(0.0, (self._trainer.schedule.tokens - progress.tokens) / speed)
-        losses = " ".join(f"{kind} {loss:.2f}" for kind, loss in progress.losses.items())
-        say(f"{progress.tokens / 1e6:.2f} million tokens, {speed:.0f}/s, {left / 60:.1f} minutes left; loss {losses}")
+        total = self._trainer.schedule.tokens
+        left = seconds(max(0.0, (total - progress.tokens) / speed))
+        losses = ", ".join(f"{kind} {loss:.2f}" for kind, loss in progress.losses.items())
+        say(f"{progress.tokens / 1e6:.2f} of {total / 1e6:.2f} million tokens, {speed:.0f}/s, {left} left; {losses}")
         if now - self._saved > _SAVE_EVERY:
             save(self._trainer, self._state)
             self._saved = now
 
 
-def _train(trainer: Trainer, state: Path) -> None:
-    train(trainer, examples(trainer.schedule.seed), report=_Narrator(trainer, state))
-    save(trainer, state)
+def publish(model: PreTrainedModel, seed: int, progress: Progress, out: Path) -> None:
+    """Write the model directory: weights, config, tokenizer, what it was trained on, hashes of the programs seen."""
+    model.save_pretrained(out)
+    (out / WEIGHTS).chmod(0o644)  # safetensors writes for the owner alone
+    tokenizer().save_pretrained(out)
+    blocks = documents(seed)
+    programs = (document.program for _ in range(progress.block) for document in next(blocks))
+    memory = remember(programs)
+    write_memory(memory, out)
+    facts = {
+        "template_set": TEMPLATES,
+        "template_hash": load_templates(TEMPLATES).hash,
+        "seed": seed,
+        "tokens": progress.tokens,
+        "documents_blocks": progress.block,
+        "programs": len(memory),
+    }
+    (out / BASE).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
 
 
-class examples:  # noqa: N801
-    pass
+def evaluate(directory: Path, *, count: int = 300, proposals: int = 500, temperatures: Sequence[float] = (0, 1)) -> int:
+    """Print what a base can do: held-out problems by part, level and mode, then its proposals; returns the exit code.
+
+    Args:
+        directory: the model, with the hashes of its pre-training programs.
+        count: held-out problems per part, level and mode.
+        proposals: proposals per mode, each valid and novel one probed 8 times.
+        temperatures: of the held-out answers; 0 is greedy.
+    """
+    engine = HfEngine(EngineConfig(threads=1))
+    engine.load(PolicyRef(policy_hash(directory), directory, 0))
+    rows: list[list[object]] = []
+    with Executor(workers=1) as executor:
+        for part, level, mode in product((Split.PROGRAM, Split.STRUCTURE), LEVELS, MODES):
+            asked = problems(mode, held_out_samples(level, count, part))
+            for temperature in temperatures:
+                solved = solve(engine, executor, asked, temperature=temperature, seed=5)
+                right = Share(sum(one.right for one in solved), len(solved))
+                rows.append([part, level, mode, f"{temperature:g}", right])
+        say(as_table(Table(["held out by", "level", "mode", "temperature", "right"], rows)))
+        pool = [draw_sample(rng("nano references", number)) for number in range(_POOL)]
+        for mode in MODES:
+            _say_proposals(engine, executor, mode, pool, proposals, read_memory(directory))
+    return 0
 
 
-def publish(trainer: Trainer, out: Path) -> None:
-    """Write the model directory: weights, config, tokenizer, what it was trained on."""
+def _say_proposals(
+    engine: Engine, executor: Executor, mode: Mode, pool: Sequence[Sample], count: int, memory: Memory
+) -> None:
+    candidates = propose(engine, executor, mode, pool, count=count, seed=3)
+    figures = judge_proposals(engine, executor, candidates, novel(candidates, pool), memory)
+    rows = [[f"{mode} proposals", name, getattr(figures, name)] for name in _FIGURES]
+    say(as_table(Table(["", "share", "figure"], rows)))
+    say("rejected: " + ", ".join(f"{word} {times}" for word, times in sorted(figures.rejections.items())))

@@ -30,8 +30,14 @@ def new_model(*, vocabulary: int, end: int, pad: int, seed: int, hidden: int = 1
         pad_token_id=pad,
         dtype=torch.float32,
     )
-    model: PreTrainedModel = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa")
+    model: PreTrainedModel = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa")  # type: ignore[no-untyped-call]  # transformers leaves it untyped
     _initialise(model, layers, seed)
+    return model
+
+
+def move(model: PreTrainedModel, device: torch.device) -> PreTrainedModel:
+    """The same model, its weights on the device."""
+    nn.Module.to(model, device)
     return model
 
 

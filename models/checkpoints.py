@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -20,13 +20,20 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel
 
+from models.manifest import (
+    CHECKPOINTS,
+    MANIFEST,
+    OPTIMIZER,
+    STATE,
+    Manifest,
+    Published,
+    published,
+    read_manifest,
+    verify,
+)
 from models.policy import INDEX, PolicyRef, combine, file_hash, policy_files
 from storage.errors import EngineError
 
-CHECKPOINTS = "checkpoints"
-MANIFEST = "manifest.json"
-OPTIMIZER = "optimizer"
-_STATE = "state.safetensors"
 _PARTIAL = ".partial"
 _COMPANIONS = (".json", ".jinja", ".txt", ".model")  # what a model directory holds beside its weights
 _KINDS = ("master", "exp_avg", "exp_avg_sq")
@@ -40,31 +47,6 @@ class OptimizerState:
     exp_avg: dict[str, Tensor]  # fp32; empty before the first step
     exp_avg_sq: dict[str, Tensor]
     master: dict[str, Tensor]  # fp32 weights; empty where the published weights are fp32 themselves
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Manifest:
-    """What a published directory says about itself."""
-
-    policy: str
-    parent: str  # hash of the policy that the update started from
-    iteration: int
-    optimizer: str  # hash of the optimizer state
-    optimizer_steps: int
-    parameters: int
-    bytes: int  # of the files that transformers loads
-    files: dict[str, str]  # name to sha256, the optimizer's state not among them
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Published:
-    """A checkpoint that is in its place."""
-
-    policy: PolicyRef
-    optimizer_hash: str
-    optimizer_steps: int
-    bytes: int
-    parameters: int
 
 
 def load_model(directory: Path) -> PreTrainedModel:
@@ -90,7 +72,7 @@ def publish(
 
     `model` must be in the dtype to publish. Config, tokenizer and the like are the parent's, byte for byte. When the
     place is taken by an earlier attempt at the same update, that one is verified and kept. The caller is the run's
-    only writer: what killed attempts left half-written is removed. Raises EngineError; a full disk leaves no checkpoint.
+    only writer: what killed attempts left half-written is removed. Raises EngineError; then no checkpoint is left.
     """
     root = run_directory / CHECKPOINTS
     scratch = root / f".{iteration:06d}{_PARTIAL}"
@@ -108,39 +90,13 @@ def publish(
         ) from error
 
 
-def verify(directory: Path) -> Manifest:
-    """Read every file of a checkpoint and compare it with the manifest; raises EngineError naming what differs.
-
-    The optimizer's state is checked where it is still kept.
-    """
-    manifest = read_manifest(directory)
-    wrong = [name for name, digest in manifest.files.items() if _hash_or_none(directory / name) != digest]
-    state = directory / OPTIMIZER / _STATE
-    if state.is_file() and file_hash(state) != manifest.optimizer:
-        wrong.append(f"{OPTIMIZER}/{_STATE}")
-    if wrong:
-        raise EngineError(
-            f"Checkpoint {directory} does not match its manifest: {', '.join(wrong)} changed or missing. Nothing was "
-            "written. Restore the files from a copy, or fork the run before this iteration."
-        )
-    return manifest
-
-
-def read_manifest(directory: Path) -> Manifest:
-    """The manifest of a checkpoint, believed as it stands; raises EngineError when there is none."""
-    try:
-        return Manifest(**json.loads((directory / MANIFEST).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        raise EngineError(f"{directory} has no readable {MANIFEST}: {error}. Nothing was written.") from error
-
-
 def load_optimizer(directory: Path) -> OptimizerState:
     """The optimizer state of a checkpoint, on the CPU.
 
     Raises EngineError when it was pruned, or does not match the manifest.
     """
     manifest = read_manifest(directory)
-    path = directory / OPTIMIZER / _STATE
+    path = directory / OPTIMIZER / STATE
     if not path.is_file():
         raise EngineError(
             f"Checkpoint {directory.name} keeps no optimizer state (older ones lose it, see update.keep_optimizer), so "
@@ -157,38 +113,18 @@ def load_optimizer(directory: Path) -> OptimizerState:
     for key, tensor in tensors.items():
         kind, _, name = key.partition(":")
         parts[kind][name] = tensor
-    return OptimizerState(
-        steps=steps, exp_avg=parts["exp_avg"], exp_avg_sq=parts["exp_avg_sq"], master=parts["master"]
-    )
-
-
-def prune_optimizers(run_directory: Path, *, keep: int, protect: Collection[str] = ()) -> list[Path]:
-    """Delete the optimizer state of all but the last `keep` checkpoints, and of none whose policy hash is protected.
-
-    Returns the checkpoints that lost theirs. Weights are never deleted.
-    """
-    checkpoints = list_checkpoints(run_directory)
-    protected = {digest[:12] for digest in protect}
-    pruned = []
-    for directory in checkpoints[: max(0, len(checkpoints) - keep)]:
-        if directory.name.partition("-")[2] not in protected and (directory / OPTIMIZER).is_dir():
-            shutil.rmtree(directory / OPTIMIZER)
-            pruned.append(directory)
-    return pruned
-
-
-def list_checkpoints(run_directory: Path) -> list[Path]:
-    """Directories of all published checkpoints, oldest first."""
-    return sorted((run_directory / CHECKPOINTS).glob("[0-9]*-*"))
+    return OptimizerState(steps=steps, exp_avg=parts["exp_avg"], exp_avg_sq=parts["exp_avg_sq"], master=parts["master"])
 
 
 def _write(
     scratch: Path, *, iteration: int, parent: PolicyRef, model: PreTrainedModel, optimizer: OptimizerState
 ) -> Manifest:
     (scratch / OPTIMIZER).mkdir(parents=True)
-    state = scratch / OPTIMIZER / _STATE
+    state = scratch / OPTIMIZER / STATE
     save_file(dict(_state_tensors(optimizer)), state)
-    model.generation_config = GenerationConfig()  # the parent's file is copied below; saving checks this one strictly
+    model.generation_config = GenerationConfig.from_dict(
+        {}
+    )  # the parent's file is copied below; saving checks this one strictly
     model.save_pretrained(scratch, max_shard_size="100TB")
     _copy_companions(parent.directory, scratch)
     files = {path.name: file_hash(path) for path in sorted(scratch.iterdir()) if path.is_file()}
@@ -229,26 +165,17 @@ def _settle(scratch: Path, place: Path, manifest: Manifest) -> Published:
         kept = verify(place)
         if (kept.policy, kept.parent) != (manifest.policy, manifest.parent):
             raise EngineError(
-                f"{place} holds policy {kept.policy[:12]} made from {kept.parent[:12]}, not {manifest.policy[:12]} made "
-                f"from {manifest.parent[:12]}. It was not replaced. Move it away, or start a run of another name."
+                f"{place} holds policy {kept.policy[:12]} made from {kept.parent[:12]}, not {manifest.policy[:12]} "
+                f"made from {manifest.parent[:12]}. It was not replaced. Move it away, or start a run of another name."
             )
         shutil.rmtree(scratch)
-        return _published(place, kept)
+        return published(place)
     for path in [*scratch.rglob("*"), scratch]:
+        path.chmod(0o755 if path.is_dir() else 0o644)  # safetensors writes files that only their owner may read
         _sync(path)
     scratch.rename(place)
     _sync(place.parent)
-    return _published(place, manifest)
-
-
-def _published(place: Path, manifest: Manifest) -> Published:
-    return Published(
-        policy=PolicyRef(manifest.policy, place, manifest.iteration),
-        optimizer_hash=manifest.optimizer,
-        optimizer_steps=manifest.optimizer_steps,
-        bytes=manifest.bytes,
-        parameters=manifest.parameters,
-    )
+    return published(place)
 
 
 def _sync(path: Path) -> None:
@@ -257,7 +184,3 @@ def _sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def _hash_or_none(path: Path) -> str | None:
-    return file_hash(path) if path.is_file() else None

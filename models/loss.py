@@ -18,8 +18,8 @@ class Scored(NamedTuple):
     entropy_N: Tensor  # nats, of the whole distribution; detached
 
 
-class Tokens(NamedTuple):
-    """Everything about completion tokens that the loss and its metrics need; none of it carries a gradient."""
+class Sampled(NamedTuple):
+    """What is known of completion tokens besides the model: what loss and metrics need. No gradients."""
 
     old_N: Tensor  # log-probs by the trainer before the update's first step
     engine_N: Tensor  # log-probs by the engine that sampled
@@ -44,18 +44,18 @@ def score(logits_NV: Tensor, targets_N: Tensor, *, temperature: float) -> Scored
     return Scored(logprobs_NV.gather(1, targets_N[:, None])[:, 0], entropy_N)
 
 
-def objective(logprobs_N: Tensor, tokens: Tokens, *, clip: float, importance_cap: float) -> Objective:
+def objective(logprobs_N: Tensor, sampled: Sampled, *, clip: float, importance_cap: float) -> Objective:
     """PPO's clipped objective (arXiv 1707.06347, equation 7), each token weighted once for the engine's mismatch.
 
     loss = - sum_t weight_t * importance_t * min(ratio_t * A_t, clamp(ratio_t, 1 - clip, 1 + clip) * A_t)
     with ratio = exp(logprob - old) and importance = min(exp(old - engine), importance_cap), detached (truncated
     importance sampling). In an update's first step ratio is 1 and the clip never acts.
     """
-    ratio_N = (logprobs_N - tokens.old_N).exp()
-    importance_N = (tokens.old_N - tokens.engine_N).exp().clamp(max=importance_cap)
-    plain_N = ratio_N * tokens.advantages_N
-    held_N = ratio_N.clamp(1 - clip, 1 + clip) * tokens.advantages_N
-    loss = -(tokens.weights_N * importance_N * torch.minimum(plain_N, held_N)).sum()
+    ratio_N = (logprobs_N - sampled.old_N).exp()
+    importance_N = (sampled.old_N - sampled.engine_N).exp().clamp(max=importance_cap)
+    plain_N = ratio_N * sampled.advantages_N
+    held_N = ratio_N.clamp(1 - clip, 1 + clip) * sampled.advantages_N
+    loss = -(sampled.weights_N * importance_N * torch.minimum(plain_N, held_N)).sum()
     return Objective(loss, ratio_N.detach(), importance_N, (held_N < plain_N).detach())
 
 
@@ -73,15 +73,15 @@ def token_weights(sample_weights: Tensor, lengths: Tensor, *, per_token: bool) -
     return sample_weights * sample_weights.sum() / total if total > 0 else sample_weights
 
 
-def token_metrics(tokens: Tokens, entropy_N: Tensor, terms: Objective) -> dict[str, float]:
+def token_metrics(sampled: Sampled, entropy_N: Tensor, terms: Objective) -> dict[str, float]:
     """Means and extremes over N >= 1 tokens.
 
     entropy: mean, nats. kl_engine: mean of exp(d) - 1 - d with d = old - engine, the k3 estimate of
     KL(engine || trainer). mismatch, mismatch_max: mean and largest |d|. importance: mean weight; importance_capped:
     share of tokens at the cap. ratio_max: largest ratio. clip_fraction: share of tokens that the clip held.
     """
-    d_N = (tokens.old_N - tokens.engine_N).double()
-    uncapped_N = (tokens.old_N - tokens.engine_N).exp()
+    d_N = (sampled.old_N - sampled.engine_N).double()
+    uncapped_N = (sampled.old_N - sampled.engine_N).exp()
     means = {
         "entropy": entropy_N.double(),
         "kl_engine": d_N.expm1() - d_N,

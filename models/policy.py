@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -105,6 +106,23 @@ def file_hash(path: Path) -> str:
         while piece := file.read(_CHUNK):
             digest.update(piece)
     return digest.hexdigest()
+
+
+def count_parameters(directory: Path) -> int:
+    """Number of weights in the policy's safetensors files, read from their headers.
+
+    Raises EngineError when a file cannot be read.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    count = 0
+    try:
+        for name in (name for name in policy_files(directory) if name.endswith(".safetensors")):
+            with safe_open(directory / name, framework="np") as tensors:
+                count += sum(math.prod(tensors.get_slice(key).get_shape()) for key in tensors.keys())  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise EngineError(f"The model in {directory} could not be read: {error}. Nothing was written.") from error
+    return count
 
 
 def context_length(directory: Path) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
 from pathlib import Path
@@ -28,14 +29,13 @@ def configure(*, threads: int = 0, device: torch.device | None = None) -> None:
         torch.set_num_threads(threads)
     on_cpu = device is None or device.type == "cpu"
     torch.use_deterministic_algorithms(True, warn_only=not on_cpu)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # we read nothing that we have not written
     quiet()
 
 
 def quiet() -> None:
     """Stop transformers' progress bars and everything below errors."""
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity(logging.ERROR)
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call] # transformers leaves it untyped
 
 
 def seed(value: int) -> None:

@@ -12,6 +12,8 @@ import string
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+from models.architecture import CONTEXT
+
 END, PAD, UNKNOWN = "<|end|>", "<|pad|>", "<|unk|>"
 MARKERS = (
     "<|propose-deduction|>",
@@ -27,7 +29,8 @@ MARKERS = (
     "<|think|>",
     "<|answer|>",
 )
-SPECIAL = (PAD, END, UNKNOWN, *MARKERS)
+SPECIAL = (PAD, END, UNKNOWN, *MARKERS)  # the first ids, in this order
+PAD_ID, END_ID = 0, 1
 PIECES = (
     *(
         "def f(",
@@ -58,7 +61,6 @@ WORDS = (
 )
 NUMBERS = tuple(f"{number:02d}" for number in range(100))
 CHARACTERS = (*string.printable[:95], "\n")
-CONTEXT = 1024  # tokens: longest sequence
 
 
 def pattern() -> str:
@@ -81,7 +83,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
     inner.add_special_tokens(list(SPECIAL))
     inner.pre_tokenizer = pre_tokenizers.Split(Regex(pattern()), "isolated")
     inner.decoder = decoders.Fuse()
-    return PreTrainedTokenizerFast(
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]  # transformers leaves it untyped
         tokenizer_object=inner,
         eos_token=END,
         pad_token=PAD,

@@ -209,11 +209,13 @@ def _add_raw(connection: duckdb.DuckDBPyConnection, ledgers: list[Ledger], row_t
 
 def _files(ledger: Ledger, table: str) -> dict[int, list[str]]:
     """The sealed files of one table, in order, by schema version."""
+    directory = ledger.directory.resolve()  # DuckDB compares allowed paths as text
     found: dict[int, list[str]] = {}
     for seal in ledger.sealed():
-        if (output := seal.outputs.get(table)) is not None:
-            path = partition_of(ledger.directory, seal.position) / output.file
-            found.setdefault(seal.schema_version, []).append(str(path.resolve()))
+        output = seal.outputs.get(table)
+        if output is not None and output.rows:  # an empty file costs as much to open as a full one
+            path = partition_of(directory, seal.position) / output.file
+            found.setdefault(seal.schema_version, []).append(str(path))
     return found
 
 

@@ -109,9 +109,8 @@ def require_runs(root: Path) -> list[str]:
 
 def command(*words: str | int, root: Path, run: str | None = None) -> str:
     """A command line of `azr` to put in front of a person, quoted for the shell."""
-    verb, *arguments = [str(word) for word in words]
     options = ["--root", str(root), *(["--run", run] if run else [])]
-    return shlex.join(["azr", verb, *options, *arguments])
+    return shlex.join(["azr", *map(str, words), *options])
 
 
 def rerun_command(root: Path, run: str, position: Position) -> str:

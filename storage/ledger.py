@@ -52,6 +52,7 @@ class Ledger:
         self.committing = threading.Lock()
         self._lock = lock
         self._seals = read_seals(directory)
+        self._last = _last(self._seals)
         self._tasks: dict[Position, tuple[Task, ...]] = {}
         self._log = AttemptLog(directory, durable=self.disk.durable) if lock is not None else None
 
@@ -141,6 +142,7 @@ class Ledger:
     def refresh(self) -> None:
         """See what was sealed since; for readers while a writer is at work."""
         self._seals = read_seals(self.directory, self._seals)
+        self._last = _last(self._seals)
 
     def ledger_hash(self) -> str:
         """One hash over the content of all sealed partitions: equal for runs that computed the same."""
@@ -168,13 +170,17 @@ class Ledger:
 
     def last(self) -> Seal | None:
         """The seal made last: the one that no other follows."""
-        followed = {name for seal in self._seals.values() for name in seal.before}
-        return next((seal for position, seal in self._seals.items() if str(position) not in followed), None)
+        return self._last
 
-    def add(self, seal: Seal) -> None:
-        """Take note of a seal that was just published."""
-        seals = {**self._seals, seal.position: seal}
-        self._seals = dict(sorted(seals.items(), key=lambda item: layout.order(item[0])))
+    def note(self, seal: Seal) -> Seal:
+        """Take note of a partition that is sealed now; returns the seal that counts."""
+        if (known := self._seals.get(seal.position)) is not None:
+            return known
+        latest = next(reversed(self._seals), seal.position)
+        self._seals[seal.position] = self._last = seal
+        if layout.order(seal.position) < layout.order(latest):
+            self._seals = dict(sorted(self._seals.items(), key=lambda item: layout.order(item[0])))
+        return seal
 
     def _writing(self) -> AttemptLog:
         if self._log is None or self._lock is None or not self._lock.held:
@@ -233,11 +239,10 @@ class Attempt:
                 commit.write_tables(self._ledger.disk, scratch, encoded)
                 seal = self._seal(outputs, artifacts or {}, seeds or {})
                 first = commit.publish(self._ledger.disk, scratch, self._target, seal)
+                seal = self._ledger.note(seal if first else read_seal(self._ledger.directory, self.position))
             finally:
                 shutil.rmtree(scratch, ignore_errors=True)
         self._outcome = Outcome.SEALED if first else Outcome.DISCARDED
-        seal = seal if first else read_seal(self._ledger.directory, self.position)
-        self._ledger.add(seal)
         return seal
 
     def _seal(self, outputs: Mapping[str, Output], artifacts: Mapping[str, str], seeds: Mapping[str, int]) -> Seal:
@@ -287,6 +292,11 @@ class Attempt:
 def stage_text(position: Position) -> str:
     """A position in words: ``Stage solve of iteration 12``."""
     return f"Stage {position.stage} of iteration {step_text(position.iteration, position.round)}"
+
+
+def _last(seals: Mapping[Position, Seal]) -> Seal | None:
+    followed = {name for seal in seals.values() for name in seal.before}
+    return next((seal for position, seal in seals.items() if str(position) not in followed), None)
 
 
 def _locked(directory: Path) -> WriterLock:

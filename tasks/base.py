@@ -7,8 +7,8 @@ from pathlib import Path
 
 from models.policy import PolicyRef, policy_hash, resolve_base
 from storage.errors import ConfigError
+from tasks.loop import LoopConfig
 from tasks.reasoning.prompts import TemplateSet
-from tasks.workshop import LoopConfig
 
 CARD = "azr_base.json"  # beside the weights: which template set they were trained with
 
@@ -32,7 +32,7 @@ def _require_templates(directory: Path, templates: TemplateSet) -> None:
     known = trained.get("template_hash")
     if known == templates.hash or (known is None and not templates.markup.base_must_know):
         return
-    theirs = f"with {trained['template_set']!r} (hash {known[:12]})" if known else f"with no known set ({CARD} is missing)"
+    theirs = f"with {trained['template_set']!r} (hash {known[:12]})" if known else f"with no known set ({CARD} lacks)"
     raise ConfigError(
         f"The model in {directory} was trained {theirs}, but curriculum.templates is {templates.name!r} "
         f"(hash {templates.hash[:12]}). Nothing was written. Choose the set that the model knows with "

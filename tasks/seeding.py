@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from storage.ids import Mode, Position
 from storage.records import Task
+from tasks.loop import LoopConfig
 from tasks.reasoning.modes import MODES
-from tasks.workshop import LoopConfig
 
 
 def proposals_wanted(config: LoopConfig, at: Position, buffers: Mapping[Mode, Sequence[Task]]) -> dict[Mode, int]:

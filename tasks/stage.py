@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from prefect import Task, task
+from prefect import Task
 from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
-from prefect.states import Completed, State
+from prefect.states import Completed
 
 from storage.ids import Position, Stage
 from storage.records import Row
@@ -40,7 +41,7 @@ class StageTask:
 
     stage: Stage
     rule: Rule
-    task: Task[[Workshop, int, int], State[None] | None]
+    task: Task[[Workshop, int, int], State | None]
 
     def __call__(self, work: Workshop, iteration: int, round: int = 0, *, flow_run_id: str | None = None) -> bool:
         """Seal this stage of an iteration (or bootstrap round); False when it was sealed before and nothing ran.
@@ -69,12 +70,12 @@ def stage(word: Stage) -> Callable[[Rule], StageTask]:
     """
 
     def decorate(rule: Rule) -> StageTask:
-        def run(work: Workshop, iteration: int, round: int) -> State[None] | None:
+        def run(work: Workshop, iteration: int, round: int) -> State | None:
             if made(work, iteration, round, flow_run_id=flow_run.get_id()):
                 return None
             return Completed(name=SEALED, message=f"{word} of {iteration} was sealed before; nothing ran")
 
-        prefect_task = task(
+        prefect_task = Task(
             run,
             name=word.value,
             description=rule.__doc__,

@@ -5,41 +5,24 @@ from __future__ import annotations
 import platform
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Annotated, Protocol, Self
+from typing import Protocol, Self
 
-from pydantic import Field
-
-from models.config import EngineConfig, ModelConfig, SamplingConfig, UpdateConfig
 from models.engines.base import Engine
 from models.policy import PolicyRef
-from storage.config import Key, Section
-from storage.ids import Position, Stage
+from storage.ids import Position, Stage, unpack
 from storage.ledger import Ledger
+from storage.records import Task
 from storage.seals import Provenance
-from tasks.config import BootstrapConfig, CurriculumConfig, RewardConfig, SandboxConfig
+from tasks.loop import LoopConfig
 from tasks.reasoning.prompts import TemplateSet, load_templates
 from tasks.sandbox.executor import Executor
-
+from tasks.sandbox.jobs import Limits
 
 _WITH_MODEL = frozenset({Stage.PROPOSE, Stage.SOLVE, Stage.UPDATE})
 
 
-class LoopConfig(Section):
-    """All that the stages read of a run's config."""
-
-    seed: Annotated[int, Key.IDENTITY, Field(ge=0, lt=2**31, description="seed of every draw of the run")] = 1
-    model: ModelConfig = ModelConfig()
-    engine: EngineConfig = EngineConfig()
-    sampling: SamplingConfig = SamplingConfig()
-    curriculum: CurriculumConfig = CurriculumConfig()
-    bootstrap: BootstrapConfig = BootstrapConfig()
-    rewards: RewardConfig = RewardConfig()
-    update: UpdateConfig = UpdateConfig()
-    sandbox: SandboxConfig = SandboxConfig()
-
-
 class Reporter(Protocol):
-    """Who is told what the stages do; the methods here say nothing."""
+    """Who is told what the stages do."""
 
     def begin(self, at: Position) -> None:
         """A stage starts to run."""
@@ -54,8 +37,20 @@ class Reporter(Protocol):
         """A stage was sealed before."""
 
 
-class Silent(Reporter):
+class Silent:
     """A reporter that says nothing."""
+
+    def begin(self, at: Position) -> None:
+        """Say nothing."""
+
+    def progress(self, done: int, total: int) -> None:
+        """Say nothing."""
+
+    def end(self, at: Position, note: str) -> None:
+        """Say nothing."""
+
+    def skip(self, at: Position) -> None:
+        """Say nothing."""
 
 
 @dataclass(kw_only=True)
@@ -96,6 +91,18 @@ class Workshop:
             self.engine = HfEngine(self.config.engine)
         self.engine.load(policy)
         return self.engine
+
+    def task(self, task_id: int) -> Task:
+        """A task of this run by its id; raises LedgerError when its partition is not sealed."""
+        place = unpack(task_id)
+        tasks = self.ledger.tasks(Position(place.iteration, Stage.VALIDATE, place.round))
+        return next(task for task in tasks if task.task_id == task_id)
+
+    @property
+    def judging_limits(self) -> Limits:
+        """What a program may use while an answer is judged."""
+        sandbox = self.config.sandbox
+        return Limits(cpu_s=sandbox.verify_cpu_s, memory_mb=sandbox.memory_mb, output_bytes=sandbox.output_bytes)
 
     def executor(self) -> Executor:
         """The executor; raises SandboxError when this machine cannot confine programs."""

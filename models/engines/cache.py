@@ -15,13 +15,13 @@ from transformers.cache_utils import Cache, CacheLayerMixin, DynamicCache
 _ROOM = 64  # positions reserved ahead at first; after that, half of what is used
 
 
-class RoomyLayer(CacheLayerMixin):
+class RoomyLayer(CacheLayerMixin):  # type: ignore[no-untyped-call] # transformers leaves its hook untyped
     """One layer's keys and values, `[B, H, T, D]` with room for more positions than are used."""
 
     is_sliding = False  # every position is kept; a sliding model's attention mask hides the far ones
 
-    def __init__(self, keys_BHTD: Tensor, values_BHTD: Tensor) -> None:  # noqa: N803
-        super().__init__()
+    def __init__(self, keys_BHTD: Tensor, values_BHTD: Tensor) -> None:
+        super().__init__()  # type: ignore[no-untyped-call] # transformers leaves it untyped
         self._used = keys_BHTD.shape[2]
         self.keys: Tensor = _with_room(keys_BHTD, _ROOM)
         self.values: Tensor = _with_room(values_BHTD, _ROOM)
@@ -30,7 +30,9 @@ class RoomyLayer(CacheLayerMixin):
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         """Nothing to do: a layer begins with the prompt's keys and values."""
 
-    def update(self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object) -> tuple[Tensor, Tensor]:
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
+    ) -> tuple[Tensor, Tensor]:
         """Append positions; returns all keys and values used, as views."""
         start, self._used = self._used, self._used + key_states.shape[2]
         if self._used > self.keys.shape[2]:
@@ -79,7 +81,7 @@ class RoomyCache(Cache):
             layer.keep(rows)
 
 
-def _with_room(states_BHTD: Tensor, room: int) -> Tensor:  # noqa: N803
+def _with_room(states_BHTD: Tensor, room: int) -> Tensor:
     rows, heads, used, size = states_BHTD.shape
     roomy = torch.empty(rows, heads, used + room, size, dtype=states_BHTD.dtype, device=states_BHTD.device)
     roomy[:, :, :used] = states_BHTD

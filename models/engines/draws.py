@@ -56,7 +56,7 @@ def draw(logits_BV: Tensor, *, temperatures_B: Tensor, top_ps_B: Tensor, uniform
 
 def nucleus(logprobs_BV: Tensor, top_ps_B: Tensor) -> Tensor:
     """Log-probabilities over the smallest set of likeliest tokens whose mass reaches top_p; others get -inf."""
-    sorted_BV, order_BV = logprobs_BV.sort(-1, descending=True, stable=True)
+    sorted_BV, order_BV = logprobs_BV.sort(dim=-1, descending=True, stable=True)
     before_BV = sorted_BV.exp().cumsum(-1) - sorted_BV.exp()  # mass of the likelier tokens
     outside_BV = before_BV >= top_ps_B[:, None]
     outside_BV[:, 0] = False

@@ -1,5 +1,6 @@
-"""Sampling from any causal language model of transformers, with an own decode loop: prompts share their prefill, finished
-rows leave the batch, and every request draws from its own counter.
+"""Sampling from any causal language model of transformers, with an own decode loop.
+
+Equal prompts share their prefill, finished rows leave the batch, and every request draws from its own counter.
 
 B rows being decoded, U different prompts, P prompt positions (left-padded), V vocabulary.
 """
@@ -7,6 +8,7 @@ B rows being decoded, U different prompts, P prompt positions (left-padded), V v
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -79,7 +81,8 @@ class HfEngine:
         self.close()
         runtime.configure(threads=self._config.threads, device=self._device)
         tokenizer = load_tokenizer(policy.directory)
-        model = load_model(policy.directory).to(self._device).eval()
+        model = load_model(policy.directory).train(mode=False)
+        torch.nn.Module.to(model, device=self._device)
         _check_vocabulary(tokenizer, model, policy)
         self._loaded = _Loaded(policy, model, tokenizer, policies.context_length(policy.directory))
 
@@ -104,7 +107,7 @@ class HfEngine:
 
 
 def _check_vocabulary(tokenizer: Tokenizer, model: PreTrainedModel, policy: PolicyRef) -> None:
-    held = model.get_input_embeddings().weight.shape[0]
+    held = model.get_input_embeddings().get_parameter("weight").shape[0]
     if tokenizer.size > held:
         raise EngineError(
             f"The tokenizer in {policy.directory} has {tokenizer.size} ids, its model only {held} embeddings. "
@@ -118,8 +121,8 @@ def _row(place: int, request: Request, loaded: _Loaded) -> _Row:
     if not prompt_ids or room < 1:
         raise EngineError(
             f"Request {place} has a prompt of {len(prompt_ids)} tokens, and the model takes 1 to "
-            f"{(loaded.positions or math.inf) - 1} so that one can follow: {request.prompt[:80]!r}. Nothing was written. "
-            "Show fewer or shorter references in prompts, or use a model with a longer context."
+            f"{(loaded.positions or math.inf) - 1} so that one can follow: {request.prompt[:80]!r}. Nothing was "
+            "written. Show fewer or shorter references in prompts, or use a model with a longer context."
         )
     return _Row(place, request, prompt_ids, int(min(request.max_tokens, room)))
 
@@ -171,6 +174,7 @@ def _decode(rows: Sequence[_Row], loaded: _Loaded) -> Iterator[int]:
     model = loaded.model
     batch = _Batch(rows, model.device)
     logits_BV, cache, mask_BT = _prefill(rows, model)
+    last = (loaded.positions or sys.maxsize) - 1  # finished rows that are still in the batch must not go beyond it
     going = len(rows)
     for step in range(max(row.limit for row in rows)):
         drawn = batch.draw(logits_BV, step)
@@ -191,22 +195,23 @@ def _decode(rows: Sequence[_Row], loaded: _Loaded) -> Iterator[int]:
         logits_BV = model(
             input_ids=tokens_B[:, None],
             attention_mask=mask_BT,
-            position_ids=(batch.lengths_B + step)[:, None],
+            position_ids=(batch.lengths_B + step).clamp_(max=last)[:, None],
             past_key_values=cache,
             use_cache=True,
         ).logits[:, -1]
 
 
 def _take(rows: Sequence[_Row], drawn: Drawn, loaded: _Loaded) -> None:
-    logprobs = drawn.logprobs_B.tolist()
-    for row, token, logprob in zip(rows, drawn.tokens_B.tolist(), logprobs, strict=True):
+    for row, token, logprob in zip(rows, drawn.tokens_B.tolist(), drawn.logprobs_B.tolist(), strict=True):
+        if not row.going:
+            continue
         if not math.isfinite(logprob):
             raise EngineError(
-                f"Policy {loaded.policy.hash[:12]} gives no finite probabilities after {len(row.ids)} tokens of request "
-                f"{row.place}. No completion was kept. Its update diverged: lower update.learning_rate and fork before it."
+                f"Policy {loaded.policy.hash[:12]} gives no finite probabilities after {len(row.ids)} tokens of "
+                f"request {row.place}. No completion was kept. Its update diverged: lower update.learning_rate and "
+                "fork the run before it."
             )
-        if row.going:
-            row.take(token, logprob, loaded.tokenizer.ends)
+        row.take(token, logprob, loaded.tokenizer.ends)
 
 
 def _prefill(rows: Sequence[_Row], model: PreTrainedModel) -> tuple[Tensor, RoomyCache, Tensor]:
@@ -216,7 +221,8 @@ def _prefill(rows: Sequence[_Row], model: PreTrainedModel) -> tuple[Tensor, Room
     rows_B = torch.tensor([index[row.prompt_ids] for row in rows], device=model.device)
     ids_UP, mask_UP = _left_padded(prompts, model.device)
     piece = max(1, _PREFILL_TOKENS // ids_UP.shape[1])
-    parts = [_run(model, ids, mask) for ids, mask in zip(ids_UP.split(piece), mask_UP.split(piece), strict=True)]
+    starts = range(0, len(prompts), piece)
+    parts = [_run(model, ids_UP[start : start + piece], mask_UP[start : start + piece]) for start in starts]
     logits_UV = torch.cat([logits for logits, _ in parts])
     return logits_UV[rows_B], RoomyCache([cache for _, cache in parts], rows_B), mask_UP[rows_B]
 

@@ -13,12 +13,15 @@ import os
 import resource
 import struct
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import ModuleType
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from tasks.sandbox import kernel
     from tasks.sandbox.seccomp import Filter
+else:
+    import kernel
 
 _CHANNEL = 3
 _HEADER = struct.Struct("=IIII")
@@ -117,7 +120,7 @@ def _raised(error: BaseException) -> tuple[str, str, str]:
 def _answer(value: object) -> tuple[object, ...]:
     """The result as data if it is made of literals, else what it is in words."""
     try:
-        data = marshal_dumps(value, 2)
+        data = _dumps(value, 2)
         # marshal writes whatever has a buffer, like a bytearray, as bytes.
         if _BYTES_TAG not in data or _plain(value):
             return ("ok", value)
@@ -128,7 +131,8 @@ def _answer(value: object) -> tuple[object, ...]:
 
 
 # Bound before any program can replace them.
-marshal_dumps, _read, _write, _exit = marshal.dumps, os.read, os.write, os._exit
+_dumps: Callable[[object, int], bytes] = marshal.dumps  # type: ignore[assignment]  # the stub takes what it cannot fail on
+_read, _write, _exit = os.read, os.write, os._exit
 
 
 def _request() -> tuple[tuple[int, int, int, int], bytes]:
@@ -151,7 +155,7 @@ def _confine(cpu_s: int, memory_mb: int, confinement: Filter | None) -> None:
         (resource.RLIMIT_AS, memory_mb << 20),
         (resource.RLIMIT_NPROC, 0),
     ):
-        resource.setrlimit(limit, (value, value))
+        kernel.lower_limit(limit, value)
     if confinement is not None:
         confinement.install()
 
@@ -178,11 +182,11 @@ def _run(source: str, entry: str, calls: tuple[tuple[tuple[object, ...], dict[st
 
 def _frame(found: list[object], limit: int) -> bytes:
     try:
-        data = marshal_dumps(found, 2)
+        data = _dumps(found, 2)
     except BaseException as error:  # noqa: BLE001 - memory may have run out
-        data = marshal_dumps([_raised(error)] * len(found), 2)
+        data = _dumps([_raised(error)] * len(found), 2)
     if len(data) > limit:
-        data = marshal_dumps([("large", len(data))] * len(found), 2)
+        data = _dumps([("large", len(data))] * len(found), 2)
     return _LENGTH.pack(len(data)) + data
 
 

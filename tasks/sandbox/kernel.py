@@ -42,7 +42,14 @@ def set_limits() -> None:
         (resource.RLIMIT_MEMLOCK, 0),
         (resource.RLIMIT_STACK, 8 << 20),
     ):
-        resource.setrlimit(limit, (value, value))
+        lower_limit(limit, value)
+
+
+def lower_limit(limit: int, value: int) -> None:
+    """Sets one limit for good, no higher than it was."""
+    _, hard = resource.getrlimit(limit)
+    value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+    resource.setrlimit(limit, (value, value))
 
 
 def die_with_parent(parent: int) -> bool:
@@ -136,7 +143,7 @@ def empty_root() -> str:
     flags = _MS_NOSUID | _MS_NODEV | _MS_NOEXEC
     if _libc.mount(b"none", b"/", None, _MS_REC | _MS_PRIVATE, None):
         return f"off (private: {_reason()})"
-    if _libc.mount(b"none", b"/tmp", b"tmpfs", flags, b"size=4k,nr_inodes=8"):  # noqa: S108 - any directory would do
+    if _libc.mount(b"none", b"/tmp", b"tmpfs", flags, b"size=4k,nr_inodes=8"):
         return f"off (tmpfs: {_reason()})"
     os.chdir("/tmp")  # noqa: S108
     if _libc.syscall(_MACHINE_PIVOT_ROOT.get(os.uname().machine, -1), b".", b"."):

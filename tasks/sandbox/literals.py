@@ -7,24 +7,12 @@ what is accepted.
 
 from __future__ import annotations
 
-import ast
 import re
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-MAX_TEXT = 65_536
-"""Characters of one literal or argument list."""
-MAX_DEPTH = 60
-"""Containers inside one another."""
-MAX_INT_BITS = 14_284
-"""Largest int whose decimal text has at most 4300 digits, Python's own limit for int <-> str."""
-MAX_COLLISIONS = 64
-"""Members of one set or dict that may share a hash; more is an attack on the hash table."""
-
-
-class Refused(ValueError):
-    """The text or value is not a literal that this project represents; the message says why."""
+from tasks.sandbox.bounds import MAX_DEPTH, Refused, checked_keys
+from tasks.sandbox.tokens import CONSTANTS, NUMBERS, SIGNS, Token, read_float, read_integer, read_string, tokens_of
 
 
 class Arguments(NamedTuple):
@@ -47,28 +35,6 @@ def parse_value(text: str) -> object:
     return value
 
 
-# ---- guarded values, also used by the decoder of a child's answer
-
-
-def checked_int(value: int) -> int:
-    """The int itself; raises Refused when its decimal text would pass Python's limit of 4300 digits."""
-    if value.bit_length() > MAX_INT_BITS:
-        raise Refused(f"an int of {value.bit_length()} bits, {MAX_INT_BITS} are the limit")
-    return value
-
-
-def checked_keys(keys: Sequence[object]) -> None:
-    """Raises Refused when a set or dict of these would be slow to build, or cannot be built at all."""
-    try:
-        hashes = list(map(hash, keys))
-    except TypeError as error:
-        raise Refused(f"{error} in a set or as a key") from error
-    if len(keys) > MAX_COLLISIONS:
-        most = max(Counter(hashes).values())
-        if most > MAX_COLLISIONS:
-            raise Refused(f"{most} members of a set or dict share one hash, {MAX_COLLISIONS} are the limit")
-
-
 def _set(members: Sequence[object]) -> set[object]:
     checked_keys(members)
     return set(members)
@@ -79,93 +45,21 @@ def _dict(pairs: Sequence[tuple[object, object]]) -> dict[object, object]:
     return dict(pairs)
 
 
-# ---- tokens
-
-_TOKEN = re.compile(
-    r"""(?P<space>[ \t\r\n\f]+ | \#[^\n]*)
-      | (?P<string>(?:[rR][bB]? | [bB][rR]? | [uU])?
-            (?:'''(?:[^\\]|\\[\s\S])*?''' | \"\"\"(?:[^\\]|\\[\s\S])*?\"\"\"
-             | '(?:[^'\\\n]|\\[\s\S])*' | "(?:[^"\\\n]|\\[\s\S])*"))
-      | (?P<integer>0[xXoObB][0-9a-fA-F_]+ | [0-9][0-9_]*(?![0-9_.eEjJ]))
-      | (?P<float>(?:[0-9][0-9_]*(?:\.[0-9_]*)? | \.[0-9][0-9_]*)(?:[eE][+-]?[0-9_]+)?[jJ]?)
-      | (?P<name>[A-Za-z_][A-Za-z0-9_]*)
-      | (?P<mark>\.\.\. | [()\[\]{},:=+-])""",
-    re.VERBOSE,
-)
-_INF, _NAN = float("inf"), float("nan")
-_NUMBERS = {"inf": _INF, "nan": _NAN, "infj": complex(0.0, _INF), "nanj": complex(0.0, _NAN)}  # as repr() writes them
-_CONSTANTS = {"None": None, "True": True, "False": False, "Ellipsis": ...}
-_FLOAT_WORDS = re.compile(r"([+-]?)(inf|infinity|nan)", re.IGNORECASE)
-_ESCAPES = {str: "\n\\'\"abfnrtv01234567xuUN", bytes: "\n\\'\"abfnrtv01234567x"}
-
-
-class _Token(NamedTuple):
-    kind: str
-    text: str
-
-
-_END = _Token("mark", "")
-
-
-def _tokens(text: str) -> list[_Token]:
-    if len(text) > MAX_TEXT:
-        raise Refused(f"{len(text)} characters, {MAX_TEXT} are the limit")
-    tokens, at = [], 0
-    while at < len(text):
-        match = _TOKEN.match(text, at)
-        if match is None or match.lastgroup is None:
-            raise Refused(f"{text[at : at + 12]!r} is not part of a literal")
-        at = match.end()
-        if match.lastgroup != "space":
-            tokens.append(_Token(match.lastgroup, match[0]))
-    return tokens
-
-
-def _integer(text: str) -> int:
-    try:
-        return checked_int(int(text, 0))
-    except ValueError as error:
-        raise Refused(f"{text[:20]} is not an int: {error}") from error
-
-
-def _float(text: str) -> float | complex:
-    try:
-        return complex(0.0, float(text[:-1])) if text[-1] in "jJ" else float(text)
-    except ValueError as error:
-        raise Refused(f"{text[:20]} is not a float") from error
-
-
-def _string(token: str) -> str | bytes:
-    """The value of one string token."""
-    prefix = token[: min(token.find("'") % len(token), token.find('"') % len(token))].lower()
-    if "\\" in token and "r" not in prefix:
-        known = _ESCAPES[bytes if "b" in prefix else str]
-        # Python keeps an unknown escape as it stands and warns; a doubled backslash says the same without the warning.
-        token = re.sub(r"\\([\s\S])", lambda found: found[0] if found[1] in known else "\\" + found[0], token)
-    try:
-        value: object = ast.literal_eval(token)
-    except (SyntaxError, ValueError) as error:
-        raise Refused(f"{token[:20]} is not a string") from error
-    if isinstance(value, str | bytes):
-        return value
-    raise Refused(f"{token[:20]} is not a string")
-
-
-# ---- grammar
+_END = Token("mark", "")
 
 
 class _Parser:
     """Recursive descent over the tokens of one text; every method consumes what it returns."""
 
     def __init__(self, text: str) -> None:
-        self._tokens = _tokens(text)
+        self._tokens = tokens_of(text)
         self._at = 0
 
-    def _peek(self, ahead: int = 0) -> _Token:
+    def _peek(self, ahead: int = 0) -> Token:
         at = self._at + ahead
         return self._tokens[at] if at < len(self._tokens) else _END
 
-    def _next(self) -> _Token:
+    def _next(self) -> Token:
         token = self._peek()
         self._at += 1
         return token
@@ -214,11 +108,11 @@ class _Parser:
 
     def value(self, depth: int) -> object:
         if depth > MAX_DEPTH:
-            raise Refused(f"more than {MAX_DEPTH} containers inside one another")
+            raise Refused(f"more than {MAX_DEPTH} containers around a value")
         kind, text = self._peek()
         if kind == "string":
             return self._strings()
-        if kind in ("integer", "float") or text in _SIGNS or text in _NUMBERS:
+        if kind in ("integer", "float") or text in SIGNS or text in NUMBERS:
             return self._number(depth)
         if kind == "name":
             return self._named(depth)
@@ -229,9 +123,9 @@ class _Parser:
 
     def _strings(self) -> str | bytes:
         """One string, written as one token or several side by side."""
-        parts = [_string(self._next().text)]
+        parts = [read_string(self._next().text)]
         while self._peek().kind == "string":
-            parts.append(_string(self._next().text))
+            parts.append(read_string(self._next().text))
         if all(isinstance(part, str) for part in parts):
             return "".join(part for part in parts if isinstance(part, str))
         if all(isinstance(part, bytes) for part in parts):
@@ -239,14 +133,14 @@ class _Parser:
         raise Refused("str and bytes side by side")
 
     def _sign(self) -> int:
-        return _SIGNS[self._next().text] if self._peek().text in _SIGNS else 1
+        return SIGNS[self._next().text] if self._peek().text in SIGNS else 1
 
     def _number(self, depth: int) -> int | float | complex:
         """A number and its sign, or the two parts of a complex one, `a+bj`."""
         sign, value = self._sign(), self._magnitude(depth)
         if isinstance(value, complex):
             return complex(0.0, sign * value.imag)
-        if self._peek().text not in _SIGNS:
+        if self._peek().text not in SIGNS:
             return sign * value
         real = sign * float(value)  # -0 is a float here, as in what repr() writes: (-0+1j)
         sign, imaginary = self._sign(), self._magnitude(depth)
@@ -256,21 +150,21 @@ class _Parser:
 
     def _magnitude(self, depth: int) -> int | float | complex:
         kind, text = self._peek()
-        if kind == "name" and text not in _NUMBERS:
+        if kind == "name" and text not in NUMBERS:
             value = self._named(depth)
             if isinstance(value, float):
                 return value
-        elif text in _NUMBERS:
-            return _NUMBERS[self._next().text]
+        elif text in NUMBERS:
+            return NUMBERS[self._next().text]
         elif kind in ("integer", "float"):
-            return _integer(self._next().text) if kind == "integer" else _float(self._next().text)
+            return read_integer(self._next().text) if kind == "integer" else read_float(self._next().text)
         raise Refused(f"a number expected, not {text[:20] or 'the end'!r}")
 
     def _named(self, depth: int) -> object:
         """A constant, or one of the calls by which Python itself writes literals."""
         name = self._next().text
-        if name in _CONSTANTS:
-            return _CONSTANTS[name]
+        if name in CONSTANTS:
+            return CONSTANTS[name]
         if name not in _CALLS or not self._skip("("):
             raise Refused(f"{name[:40]} is not a literal")
         return _CALLS[name](self.arguments(")", depth + 1))
@@ -338,7 +232,7 @@ def _call_float(found: Arguments) -> object:
     return float(match[0])
 
 
-_SIGNS = {"+": 1, "-": -1}
+_FLOAT_WORDS = re.compile(r"[+-]?(inf|infinity|nan)", re.IGNORECASE)
 _READERS: dict[str, Callable[[_Parser, int], object]] = {
     "...": lambda _parser, _depth: ...,
     "(": _Parser._parenthesis,

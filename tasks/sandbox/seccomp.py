@@ -38,17 +38,34 @@ sendfile 40 71, shmget 29 194, init_module 175 105, finit_module 313 273, reboot
 _ARCHITECTURES = {"x86_64": (1, 0xC000003E), "aarch64": (2, 0xC00000B7)}  # column above, AUDIT_ARCH
 MACHINES = tuple(_ARCHITECTURES)
 
-_ALLOWED = """write close munmap brk rt_sigaction rt_sigprocmask rt_sigreturn mremap madvise futex sched_yield getuid
- geteuid getgid getegid exit exit_group clock_gettime clock_getres gettimeofday time getrusage times getrandom
- sigaltstack set_robust_list rseq set_tid_address getcwd fstat lseek""".split()
-_DENIED = """stat lstat newfstatat statx statfs access faccessat faccessat2 readlink readlinkat getdents64""".split()
-_KILLED = """socket connect accept accept4 sendto sendmsg recvmsg recvfrom bind listen socketpair clone clone3 fork
- vfork execve execveat kill tkill ptrace process_vm_readv process_vm_writev mount umount2 pivot_root chroot unshare
- setns bpf userfaultfd io_uring_setup io_uring_enter io_uring_register pidfd_send_signal pidfd_open pidfd_getfd
- memfd_create perf_event_open keyctl add_key request_key truncate ftruncate rename renameat renameat2 mkdir mkdirat
- rmdir unlink unlinkat creat link linkat symlink symlinkat mknod mknodat chmod fchmod fchmodat chown fchownat setuid
- setgid setsid prctl seccomp rt_sigqueueinfo rt_tgsigqueueinfo pipe pipe2 sendfile shmget init_module finit_module
- reboot openat2""".split()
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+_ALLOWED = _words(
+    """
+    write close munmap brk rt_sigaction rt_sigprocmask rt_sigreturn mremap madvise futex sched_yield getuid geteuid
+    getgid getegid exit exit_group clock_gettime clock_getres gettimeofday time getrusage times getrandom sigaltstack
+    set_robust_list rseq set_tid_address getcwd fstat lseek
+    """
+)
+_DENIED = _words(
+    """
+    stat lstat newfstatat statx statfs access faccessat faccessat2 readlink readlinkat getdents64
+    """
+)
+_KILLED = _words(
+    """
+    socket connect accept accept4 sendto sendmsg recvmsg recvfrom bind listen socketpair clone clone3 fork vfork execve
+    execveat kill tkill ptrace process_vm_readv process_vm_writev mount umount2 pivot_root chroot unshare setns bpf
+    userfaultfd io_uring_setup io_uring_enter io_uring_register pidfd_send_signal pidfd_open pidfd_getfd memfd_create
+    perf_event_open keyctl add_key request_key truncate ftruncate rename renameat renameat2 mkdir mkdirat rmdir unlink
+    unlinkat creat link linkat symlink symlinkat mknod mknodat chmod fchmod fchmodat chown fchownat setuid setgid
+    setsid prctl seccomp rt_sigqueueinfo rt_tgsigqueueinfo pipe pipe2 sendfile shmget init_module finit_module reboot
+    openat2
+    """
+)
 
 # Classic BPF opcodes and seccomp's return values: linux/bpf_common.h, linux/seccomp.h
 _LOAD, _JUMP, _IF_EQUAL, _IF_AT_LEAST, _IF_ANY_BIT, _RETURN = 0x20, 0x05, 0x15, 0x35, 0x45, 0x06

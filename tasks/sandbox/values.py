@@ -10,16 +10,8 @@ from collections.abc import Callable, Iterable
 from types import EllipsisType, NoneType
 from typing import NamedTuple
 
-from tasks.sandbox.literals import (
-    MAX_DEPTH,
-    MAX_INT_BITS,
-    MAX_TEXT,
-    Arguments,
-    Refused,
-    checked_int,
-    parse_arguments,
-    parse_value,
-)
+from tasks.sandbox.bounds import MAX_DEPTH, MAX_INT_BITS, MAX_TEXT, Refused, checked_int
+from tasks.sandbox.literals import Arguments, parse_arguments, parse_value
 
 __all__ = [
     "MAX_DEPTH",
@@ -67,8 +59,8 @@ def equal(a: object, b: object) -> bool:
 
 
 def _text(value: object, form: _Form, depth: int) -> str:
-    if depth > MAX_DEPTH + 1:
-        raise Refused(f"more than {MAX_DEPTH} containers inside one another")
+    if depth > MAX_DEPTH:
+        raise Refused(f"more than {MAX_DEPTH} containers around a value")
     kind = type(value)
     if kind in _SCALARS:
         return repr(value)
@@ -78,7 +70,8 @@ def _text(value: object, form: _Form, depth: int) -> str:
     if kind in (float, complex) and isinstance(value, float | complex):
         return form.number(value)
     if kind in (list, tuple, set, frozenset) and isinstance(value, list | tuple | set | frozenset):
-        return _BRACKETS[kind]([_text(item, form, depth + 1) for item in value])
+        inner = depth + 1 + (kind is frozenset)  # written as a set inside a call
+        return _BRACKETS[kind]([_text(item, form, inner) for item in value])
     if kind is dict and isinstance(value, dict):
         entries = [f"{_text(key, form, depth + 1)}: {_text(item, form, depth + 1)}" for key, item in value.items()]
         return "{" + ", ".join(form.entries(entries)) + "}"

@@ -8,15 +8,20 @@ decoder of our own that builds nothing but literals and whose work is bounded by
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from tasks.sandbox.bounds import checked_int, checked_keys
 from tasks.sandbox.jobs import Limits, Output
-from tasks.sandbox.values import MAX_DEPTH, MAX_INT_BITS, Arguments, Refused, canonical, checked_int, checked_keys
+from tasks.sandbox.values import MAX_DEPTH, MAX_INT_BITS, MAX_TEXT, Arguments, Refused, canonical
 
 HEADER = struct.Struct("=IIII")  # length of the request, CPU seconds, MiB, bytes of answer
 LENGTH = struct.Struct("=I")  # length of the answer
+_ADDRESS = re.compile(r"0x[0-9a-fA-F]{6,}")
+MAX_ANSWER = LENGTH.size + MAX_TEXT
+"""Bytes of one answer that are read at most; one more shows that there were too many."""
 MAX_REQUEST = 131_072
 """Bytes of one request; it must fit into a socket buffer."""
 
@@ -122,8 +127,8 @@ def _answer(item: object) -> Answer:
 
 
 def _line(text: str, limit: int) -> str:
-    """Text from a child made fit for logs and tables: printable, one line, no lone surrogates, cut."""
-    return repr(text[:limit])[1:-1]
+    """Text from a child made fit for the ledger: printable, one line, cut, without addresses, which differ by run."""
+    return _ADDRESS.sub("0x...", repr(text[:limit])[1:-1])
 
 
 class _Decoder:
@@ -135,7 +140,7 @@ class _Decoder:
         self._budget = budget
 
     def whole(self) -> object:
-        value = self._value(-3)  # the frame's own list and tuple are not the program's
+        value = self._value(-2)  # the frame's own list and tuple are not the program's
         if self._at != len(self._data):
             raise Malformed(f"{len(self._data) - self._at} bytes after the answer")
         return value
@@ -145,7 +150,7 @@ class _Decoder:
         if self._budget < 0:
             raise TooLarge("more values than the text of an output can hold")
         if depth > MAX_DEPTH:
-            raise Refused(f"more than {MAX_DEPTH} containers inside one another")
+            raise Refused(f"more than {MAX_DEPTH} containers around a value")
         tag = self._take(1)
         if tag in _CONSTANTS:
             return _CONSTANTS[tag]
@@ -208,7 +213,7 @@ class _Decoder:
         return found
 
     def _frozenset(self, depth: int) -> frozenset[object]:
-        return frozenset(self._set(depth))
+        return frozenset(self._set(depth + 1))  # written as a set inside a call
 
     def _dict(self, depth: int) -> dict[object, object]:
         pairs = []

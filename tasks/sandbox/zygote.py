@@ -15,7 +15,6 @@ import array
 import codecs
 import gc
 import os
-import resource
 import select
 import signal
 import socket
@@ -27,7 +26,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from tasks.sandbox import child, kernel, seccomp
 else:
-    sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+    sys.path.insert(0, os.path.dirname(__file__))  # noqa: PTH120 - pathlib is not worth its memory here
     import child
     import kernel
     import seccomp
@@ -166,7 +165,7 @@ def _keep_descriptors(control: int, trainer: int) -> tuple[socket.socket, int]:
     moved = os.dup(trainer), os.dup(control)
     os.dup2(moved[1], CONTROL)
     os.dup2(moved[0], CONTROL + 1)
-    os.closerange(CONTROL + 2, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+    os.closerange(CONTROL + 2, 64)  # the trainer's own were closed when this interpreter started
     return socket.socket(fileno=CONTROL), CONTROL + 1
 
 
@@ -175,13 +174,11 @@ def _split(report: dict[str, str], wanted: set[str]) -> None:
     report["namespaces"] = kernel.namespaces() if "namespaces" in wanted else "off (not wanted)"
     if report["namespaces"] != "on":
         return
-    outer = os.getpid()
     inner = os.fork()
     if inner:
         os.closerange(CONTROL, CONTROL + 2)
         _, status = os.waitpid(inner, 0)
         os._exit(os.waitstatus_to_exitcode(status) & 0xFF)
-    del outer
     report["root"] = kernel.empty_root()
 
 
@@ -193,6 +190,7 @@ def _confine(wanted: set[str]) -> tuple[dict[str, str], seccomp.Filter | None]:
     _split(report, wanted)
     if report["namespaces"] == "on":
         report["capabilities"] = kernel.drop_capabilities()
+        kernel.die_with_parent(0)  # the outer half, which has no number in here
     elif os.getuid() == 0:
         report["user"] = kernel.become_nobody()
     kernel.no_new_privileges()
@@ -214,7 +212,7 @@ def _filter() -> tuple[seccomp.Filter | None, str]:
         try:
             confinement.install()
         except OSError as error:
-            os._exit(error.errno)
+            os._exit(error.errno or 1)
         os._exit(0)
     _, status = os.waitpid(pid, 0)
     code = os.waitstatus_to_exitcode(status)

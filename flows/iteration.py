@@ -1,0 +1,32 @@
+"""One iteration as one Prefect flow of five tasks. Whatever is sealed answers at once; the rest is done."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from prefect import flow
+from pydantic import Field
+
+from flows.session import workshop
+from models.manifest import prune_optimizers
+from tasks.propose import propose
+from tasks.solve import solve
+from tasks.stage import StageTask
+from tasks.update import update
+from tasks.validate import validate
+from tasks.verify import verify
+
+STAGES: tuple[StageTask, ...] = (propose, validate, solve, verify, update)
+
+RunName = Annotated[str, Field(description="Name of the run.")]
+RootPath = Annotated[Path, Field(description="Directory that holds the runs.")]
+
+
+@flow(flow_run_name="{run} · iteration {iteration}", persist_result=False, retries=0, validate_parameters=True)
+def iteration(run: RunName, iteration: Annotated[int, Field(ge=1)], root: RootPath = Path("runs")) -> None:
+    """Propose, validate, solve, verify and update, once each; sealed stages are not run again."""
+    with workshop(root, run) as work:
+        for stage in STAGES:
+            stage.task(work, iteration, 0)
+        prune_optimizers(work.ledger.directory, keep=work.config.update.keep_optimizer)

@@ -1,0 +1,163 @@
+"""What `azr train` and `azr rerun` do: make a Prefect server reachable, run the flow, say what came of it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from flows.config import RunConfig, resolve
+from flows.console import TrainingConsole, say
+from flows.logs import log_file
+from flows.server import prefect_server
+from storage import layout
+from storage.errors import AzrError, ConfigError, LedgerError
+from storage.ids import Position, Stage
+from storage.ledger import Ledger
+
+
+def launch(*, root: Path, file: Path | None, settings: Sequence[str], run: str | None) -> int:
+    """Train a run up to its iterations, as the flow `train` on a Prefect server; returns the exit code."""
+    config, name = _choose(root, file, settings, run)
+    if _finished(root, name, config):
+        return 0
+    _check_base(config)
+    last = config.iterations
+    say(f"Run {name} below {root}: {last} iterations, seed {config.seed}, model {config.model.path}.")
+    with _logged(root, name), prefect_server(root) as api:
+        from flows.session import workshop
+        from flows.train import next_iteration, train
+
+        say(f"Prefect: {api.removesuffix('/api')}")
+        with workshop(root, name, config=config) as work:
+            work.reporter = TrainingConsole(first=next_iteration(work.ledger, config), last=last)
+            train(config, name, root)
+    from flows.summary import summarise
+
+    say(summarise(root, name, config))
+    return 0
+
+
+def relaunch(*, root: Path, run: str | None, iteration: str, stage: str) -> int:
+    """Run one unsealed stage; on a sealed one nothing changes, and what can be done instead is said."""
+    name = pick_run(root, run)
+    at = _position(iteration, stage)
+    from tasks.needs import require_stage
+
+    require_stage(at)
+    seal = Ledger.open(root, name).seal_of(at)
+    if seal is not None:
+        say(
+            f"Stage {at} of run {name} is sealed (attempt {seal.attempt}), and what is sealed is never replaced. "
+            f"Nothing was run.\n  go on:        {layout.command('train', root=root, run=name)}\n"
+            f"  another run:  {layout.command('train', root=root, run='NAME')} --config FILE"
+        )
+        return 0
+    with _logged(root, name), prefect_server(root):
+        from flows.rerun import rerun_stage
+        from flows.session import stored_config, workshop
+
+        last = max(at.iteration, stored_config(root, name).iterations)
+        with workshop(root, name, reporter=TrainingConsole(first=at.iteration, last=last)):
+            rerun_stage(name, at.iteration, at.stage, at.round, root)
+    say(f"Next: {layout.command('train', root=root, run=name)}")
+    return 0
+
+
+def pick_run(root: Path, run: str | None) -> str:
+    """The run meant: the one named, else the only or the latest one below the root.
+
+    Raises:
+        LedgerError: there is no such run, or no run at all.
+    """
+    names = layout.require_runs(root)
+    if run is None:
+        return max(names, key=lambda name: (root / name / layout.RUN_FILE).stat().st_mtime)
+    if run not in names:
+        raise LedgerError(f"There is no run {run} below {root}. Runs there: {', '.join(names)}. Nothing was written.")
+    return run
+
+
+def _choose(root: Path, file: Path | None, settings: Sequence[str], run: str | None) -> tuple[RunConfig, str]:
+    """The config and the name of the run to train."""
+    if file is not None or not layout.run_names(root):
+        if file is None and run is None and not settings:
+            raise ConfigError(
+                f"There is no run below {root} to continue, and no config to begin one. Nothing was written. "
+                "Begin: azr train --config configs/nano.toml"
+            )
+        config = resolve(file, settings).config
+        return config, run or config.name
+    if run is not None and run not in layout.run_names(root):
+        return resolve(None, settings).config, run
+    name = pick_run(root, run)
+    from flows.session import stored_config
+
+    return resolve(None, settings, base=stored_config(root, name)).config, name
+
+
+def _finished(root: Path, name: str, config: RunConfig) -> bool:
+    """Say so when the run has its iterations."""
+    if name not in layout.run_names(root):
+        return False
+    from flows.session import require_same
+
+    require_same(root, name, config)
+    ledger = Ledger.open(root, name)
+    done = max((seal.iteration for seal in ledger.sealed() if seal.stage is Stage.UPDATE), default=-1)
+    if done < config.iterations or (done == 0 and config.iterations == 0):
+        return False
+    go_on = layout.command("train", root=root, run=name)
+    say(
+        f"Run {name} has its {config.iterations} iterations (it has {done}). Nothing was run.\n"
+        f"  go on:        {go_on} --iterations {done + 2}\n"
+        f"  another run:  {layout.command('train', root=root, run='NAME')} --config FILE\n"
+        f"  look at it:   {layout.command('status', root=root, run=name)}"
+    )
+    return True
+
+
+def _check_base(config: RunConfig) -> None:
+    """Find faults of model, tokenizer and templates before anything is written."""
+    from tasks.base import find_base
+    from tasks.reasoning.prompts import load_templates
+
+    find_base(config, load_templates(config.curriculum.templates))
+
+
+def _position(iteration: str, stage: str) -> Position:
+    words = [word.value for word in Stage]
+    if stage not in words:
+        raise ConfigError(f"There is no stage {stage!r}. Stages: {', '.join(words)}. Nothing was run.")
+    try:
+        return layout.parse_position(f"{iteration}/{stage}")
+    except ValueError:
+        raise ConfigError(f"{iteration!r} is no iteration. Say 12, or 0.2 for a bootstrap round.") from None
+
+
+@contextmanager
+def _logged(root: Path, name: str) -> Iterator[None]:
+    """Log to the run's file; an error leaves its traceback there."""
+    directory = layout.run_directory(root, name)
+    existed = directory.exists()
+    try:
+        with log_file(directory) as path:
+            try:
+                yield
+            except Exception as error:
+                logging.getLogger("azr").exception("the run stopped")
+                if isinstance(error, AzrError):
+                    raise
+                raise _explained(error, path, root, name) from error
+    finally:
+        if not existed and directory.exists() and not any(directory.iterdir()):
+            directory.rmdir()
+
+
+def _explained(error: Exception, log: Path, root: Path, name: str) -> AzrError:
+    again = layout.command("train", root=root, run=name)
+    return AzrError(
+        f"{type(error).__name__}: {error}\nWhat was sealed before stays as it is; the stage that failed left nothing. "
+        f"The traceback is in {log}. When the cause is mended, run: {again}"
+    )

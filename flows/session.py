@@ -1,0 +1,101 @@
+"""One open workshop per run and process: flows find the one that is open, or open it for themselves."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from flows.config import RunConfig, changed_identity, config_hash, validated
+from flows.version import code_version
+from storage import layout
+from storage.commit import Disk
+from storage.errors import ConfigError, LedgerError
+from storage.ledger import Ledger
+from storage.partitions import read_facts
+from storage.seals import RunFacts
+from tasks.workshop import Reporter, Silent, Workshop
+
+_open: dict[tuple[Path, str], Workshop] = {}
+
+
+@contextmanager
+def workshop(
+    root: Path, run: str, *, config: RunConfig | None = None, reporter: Reporter | None = None
+) -> Iterator[Workshop]:
+    """The run's workshop: the one that this process has open, or a new one, closed at the end.
+
+    Args:
+        root: directory of the runs.
+        run: name of the run.
+        config: begins the run if there is none, and otherwise must agree in all identity keys; None takes the stored.
+        reporter: who is told what the stages do.
+
+    Raises:
+        LedgerError: no such run and no config, or another process writes it.
+        ConfigError: an identity key differs, or the run began under another Python minor version.
+    """
+    key = (root.resolve(), run)
+    if key in _open:
+        yield _open[key]
+        return
+    with _opened(root, run, config, reporter) as work:
+        _open[key] = work
+        try:
+            yield work
+        finally:
+            del _open[key]
+
+
+def stored_config(root: Path, run: str) -> RunConfig:
+    """The config that a run began with."""
+    return validated(dict(read_facts(layout.run_directory(root, run)).config))
+
+
+def _opened(root: Path, run: str, config: RunConfig | None, reporter: Reporter | None) -> Workshop:
+    directory = layout.run_directory(root, run)
+    exists = (directory / layout.RUN_FILE).exists()
+    config = (stored_config(root, run) if exists else None) if config is None else config
+    if config is None:
+        known = ", ".join(layout.run_names(root)) or "none"
+        raise LedgerError(f"There is no run {run} below {root} (runs there: {known}). Nothing was read or written.")
+    disk = Disk(durable=config.ledger.durable)
+    if exists:
+        require_same(root, run, config)
+        ledger = Ledger.open(root, run, write=True, disk=disk)
+    else:
+        ledger = Ledger.create(root, _facts(run, config), disk=disk)
+    return Workshop(ledger=ledger, config=config, code_version=code_version(), reporter=reporter or Silent())
+
+
+def _facts(run: str, config: RunConfig) -> RunFacts:
+    return RunFacts(
+        run=run,
+        seed=config.seed,
+        config=config.model_dump(mode="json"),
+        config_hash=config_hash(config),
+        code_version=code_version(),
+        python=_python(),
+    )
+
+
+def require_same(root: Path, run: str, config: RunConfig) -> None:
+    """Raise ConfigError when a run began with other identity values, or under another Python minor version."""
+    facts = read_facts(layout.run_directory(root, run))
+    changed = changed_identity(stored_config(root, run), config)
+    if changed:
+        raise ConfigError(
+            f"Run {run} began with other values of keys that decide what it computes:\n" + "\n".join(changed) + "\n"
+            "Nothing was written. Put them back to continue it, or begin another run: azr train --run NAME"
+        )
+    if facts.python != _python():
+        raise ConfigError(
+            f"Run {run} began under Python {facts.python}; this is Python {_python()}, whose programs may behave "
+            f"differently. Nothing was written. Continue it with Python {facts.python}, or begin another run: "
+            "azr train --run NAME"
+        )
+
+
+def _python() -> str:
+    return ".".join(platform.python_version_tuple()[:2])

@@ -1,0 +1,254 @@
+import hashlib
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from storage import ids
+from storage.database import VIEWS, ask, connect, one_select, query, query_arrow
+from storage.errors import ConfigError, LedgerError
+from storage.ids import Mode, Place, Position, Stage
+from storage.layout import partition_of
+from storage.ledger import Ledger
+from storage.records import Rollout
+
+KILLER = Path(__file__).with_name("killer.py")
+
+
+def values(root, sql):
+    return [row[0] for row in query(root, sql).rows]
+
+
+@pytest.fixture(scope="module")
+def connection(tmp_path_factory, samples):
+    root = tmp_path_factory.mktemp("runs")
+    Ledger.create(root, samples.facts(), disk=samples.quick).close()
+    with connect(root) as connection:
+        yield connection
+
+
+places = st.builds(
+    Place,
+    iteration=st.integers(1, 2**23 - 1),
+    round=st.just(0),
+    mode=st.sampled_from(Mode),
+    slot=st.integers(0, 2**17 - 1),
+    sample=st.none() | st.integers(0, 2**11 - 2),
+) | st.builds(Place, st.just(0), st.integers(0, 255), st.sampled_from(Mode), st.integers(0, 2000), st.just(None))
+
+
+@settings(max_examples=50)
+@given(packed=st.lists(places.map(ids.pack), min_size=1, max_size=50))
+def test_sql_writes_ids_as_python_does(connection, packed):
+    sql = f"SELECT id_text(packed) FROM (SELECT unnest({packed}::BIGINT[]) AS packed)"
+    assert [row[0] for row in ask(connection, one_select(sql)).rows] == [ids.text(number) for number in packed]
+    assert ask(connection, one_select("SELECT id_text(NULL::BIGINT)")).rows == ((None,),)
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_every_view_answers_on_an_empty_and_on_a_real_run(root, samples, view):
+    Ledger.create(root, samples.facts("empty"), disk=samples.quick).close()
+    result = query(root, f"SELECT * FROM {view}")
+    assert result.columns[0] == "run"
+    assert "nano" in {row[0] for row in result.rows}
+    assert query(root, f"SELECT * FROM {view}", run="empty").columns == result.columns
+    if view != "runs":
+        assert query(root, f"SELECT * FROM {view}", run="empty").rows == ()
+
+
+def test_every_id_stands_beside_its_text(root):
+    assert values(root, "SELECT id FROM tasks ORDER BY task_id") == ["1-ded-000", "1-ded-001"]
+    assert query(root, "SELECT id, task, format, validity FROM rollouts ORDER BY rollout_id").rows == (
+        ("1-ded-000", "1-ded-000", "ok", "valid"),
+        ("1-ded-000:0", "1-ded-000", "ok", "correct"),
+        ("1-ded-000:1", "1-ded-000", "ok", "wrong"),
+        ("1-ded-001", "1-ded-001", "ok", "error"),
+    )
+    assert query(root, "SELECT id, parent, parent_iteration FROM task_parents").rows == (("1-ded-000", "0.2-ded-004", 0),)
+    assert query(root, "SELECT id, input, output FROM tasks WHERE verdict = 'valid'").rows == (("1-ded-000", "1", "2"),)
+    assert values(root, "SELECT logprobs FROM tokens WHERE id = '1-ded-000'") == [[-0.5, -1.5]]
+
+
+def test_runs_and_stages_tell_where_a_run_is(root, samples):
+    ledger = Ledger.open(root, "nano")
+    assert query(root, "SELECT run, seed, name, iterations, state, config_hash, ledger_hash FROM runs").rows == (
+        ("nano", 42, "nano", 1, "idle", "c0ffee", ledger.ledger_hash()),
+    )
+    with Ledger.open(root, "nano", write=True, disk=samples.quick) as writer:
+        with pytest.raises(ZeroDivisionError), writer.begin(Position(2, Stage.PROPOSE), provenance=samples.code):
+            _ = 1 / 0
+        with writer.begin(Position(2, Stage.PROPOSE), provenance=samples.code):
+            assert values(root, "SELECT state FROM runs") == ["running"]
+            found = query(root, "SELECT attempt, outcome, error FROM attempts WHERE iteration = 2 ORDER BY attempt").rows
+    assert found == ((1, "failed", "ZeroDivisionError: division by zero"), (2, "running", None))
+    assert values(root, "SELECT sum(rows) FROM stages WHERE stage = 'verify'") == [6]
+
+
+def test_all_runs_answer_together(root, samples):
+    with Ledger.create(root, samples.facts("other"), disk=samples.quick) as other:
+        samples.seal(other, samples.iteration(1) | samples.iteration(2))
+    assert query(root, "SELECT run, count(*) FROM tasks GROUP BY ALL ORDER BY run").rows == (("nano", 2), ("other", 4))
+    assert query(root, "SELECT run, count(*) FROM tasks GROUP BY ALL", run="other").rows == (("other", 4),)
+    assert query_arrow(root, "SELECT DISTINCT run FROM rewards ORDER BY 1").column("run").to_pylist() == ["nano", "other"]
+
+
+def test_a_root_with_any_name_can_be_asked(tmp_path, samples):
+    for name in ("it's [odd]*?", "ü {x}"):
+        with Ledger.create(tmp_path / name, samples.facts(), disk=samples.quick) as ledger:
+            samples.seal(ledger, samples.iteration())
+        assert values(tmp_path / name, "SELECT count(*) FROM rollouts") == [4]
+    (tmp_path / "link").symlink_to(tmp_path / name, target_is_directory=True)
+    assert values(tmp_path / "link", "SELECT count(*) FROM rollouts") == [4]
+
+
+def test_only_what_a_seal_names_is_read(root):
+    stray = partition_of(root / "nano", Position(2, Stage.VALIDATE))
+    source = partition_of(root / "nano", Position(1, Stage.VALIDATE)) / "tasks.parquet"
+    (root / "nano" / "scratch" / "x").mkdir(parents=True)
+    (root / "nano" / "scratch" / "x" / "tasks.parquet").write_bytes(source.read_bytes())
+    (source.parent / "more.parquet").write_bytes(source.read_bytes())
+    assert not stray.exists()
+    assert values(root, "SELECT count(*) FROM tasks") == [2]
+
+
+def test_a_damaged_file_or_no_ledger_is_said_plainly(root, tmp_path):
+    path = partition_of(root / "nano", Position(1, Stage.VALIDATE)) / "tasks.parquet"
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(LedgerError, match="tasks.parquet is not what was sealed: it has 100 bytes"):
+        query(root, "SELECT 1")
+    with pytest.raises(LedgerError, match="There is no ledger here"):
+        query(tmp_path / "none", "SELECT 1")
+    with pytest.raises(LedgerError, match="There is no run nope"):
+        query(root, "SELECT 1", run="nope")
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize(
+    ("sql", "complaint"),
+    [
+        ("SELECT nope FROM tasks", "(?s)nope.*Views: runs, iterations"),
+        ("SELECT * FROM nope", "(?s)nope.*Views: runs, iterations"),
+        ("SELEC 1", "syntax error"),
+        ("", "takes exactly one SELECT; this is nothing"),
+        ("SELECT 1; SELECT 2", "this is SELECT, SELECT"),
+        ("DROP VIEW tasks", "read-only .* this is DROP"),
+        ("INSERT INTO runs SELECT * FROM runs", "this is INSERT"),
+        ("SELECT 1 / 'x'", "Conversion Error"),
+        ("SELECT * FROM root", "(?s)root.*Views"),  # a Python variable of the caller is no table
+    ],
+)
+def test_a_query_that_cannot_be_answered_is_a_config_error(root, sql, complaint):
+    with pytest.raises(ConfigError, match=complaint):
+        query(root, sql)
+
+
+GOOD = (
+    "SELECT avg(total) FROM rewards",
+    "FROM rewards LIMIT 1",
+    "SUMMARIZE rewards",
+    "DESCRIBE rewards",
+    "WITH a AS (SELECT * FROM rewards) SELECT count(*) FROM a",
+    "SHOW TABLES",
+    "FROM (PIVOT rewards ON mode IN ('deduction', 'abduction') USING avg(total))",
+    "SELECT 1;",
+)
+BAD = (
+    "COPY (SELECT 1) TO '{sealed}'",
+    "COPY (SELECT 1) TO '{sealed}' (use_tmp_file false)",
+    "EXPLAIN ANALYZE COPY (SELECT 1) TO '{sealed}' (use_tmp_file false)",
+    "PREPARE q AS COPY (SELECT 1) TO '{sealed}' (use_tmp_file false)",
+    "EXECUTE q",
+    "SELECT 1; COPY (SELECT 1) TO '{sealed}' (use_tmp_file false)",
+    "COPY (SELECT 1) TO '{folder}/new.parquet'",
+    "ATTACH '{folder}/x.duckdb'",
+    "ATTACH '{sealed}'",
+    "EXPORT DATABASE '{folder}/x'",
+    "SELECT * FROM read_parquet('{other}')",
+    "SELECT * FROM '{other}'",
+    "SELECT * FROM read_parquet('{folder}/*.parquet')",
+    "SELECT * FROM read_parquet('{sealed_folder}/../solve/../../../../other.parquet')",
+    "SELECT * FROM read_text('/etc/hostname')",
+    "SELECT * FROM read_csv('/proc/self/environ')",
+    "SELECT * FROM glob('/*')",
+    "SELECT * FROM query('COPY (SELECT 1) TO ''{sealed}''')",
+    "SET enable_external_access = true",
+    "RESET enable_external_access",
+    "SET allowed_paths = ['{other}']",
+    "PRAGMA enable_logging",
+    "INSTALL httpfs",
+    "LOAD httpfs",
+    "SELECT * FROM enable_logging('QueryLog', storage='file', storage_path='{folder}/log')",
+    "DROP VIEW rewards",
+    "CREATE OR REPLACE VIEW rewards AS SELECT 1",
+    "CREATE TABLE x AS SELECT 1",
+    "DELETE FROM stages",
+    "UPDATE stages SET rows = 0",
+    "SELECT * FROM 'http://localhost:1/x.parquet'",
+    "CHECKPOINT",
+    "CALL pragma_version()",
+)
+
+
+def state(folder):
+    return {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def attacked(tmp_path_factory, samples):
+    folder = tmp_path_factory.mktemp("attacked")
+    with Ledger.create(folder / "runs", samples.facts(), disk=samples.quick) as ledger:
+        samples.seal(ledger, samples.iteration())
+    pq.write_table(pa.table({"secret": [1]}), folder / "other.parquet")
+    return folder
+
+
+@pytest.mark.parametrize("sql", GOOD)
+def test_questions_are_answered(attacked, sql):
+    assert query(attacked / "runs", sql).rows
+
+
+@pytest.mark.parametrize("sql", BAD)
+def test_attacks_are_stopped_and_change_nothing(attacked, sql):
+    sealed = partition_of(attacked / "runs" / "nano", Position(1, Stage.VERIFY)) / "rewards.parquet"
+    written = sql.format(sealed=sealed, sealed_folder=sealed.parent, folder=attacked, other=attacked / "other.parquet")
+    before = state(attacked)
+    with pytest.raises((ConfigError, LedgerError)):
+        query(attacked / "runs", written)
+    assert state(attacked) == before
+
+
+def test_readers_see_whole_partitions_while_a_writer_is_killed(tmp_path):
+    killing = subprocess.Popen([sys.executable, str(KILLER), str(tmp_path / "k"), "60", "7"], stdout=subprocess.PIPE)
+    root, asked, seen = tmp_path / "k" / "round", 0, set()
+    while killing.poll() is None:
+        try:
+            wanted, found = query(
+                root,
+                "SELECT (SELECT coalesce(sum(rows), 0) FROM stages), (SELECT count(*) FROM tasks) + "
+                "(SELECT count(id) FROM tokens)",
+            ).rows[0]
+        except (LedgerError, FileNotFoundError):  # the round has just begun, or was whole and is being removed
+            time.sleep(0.005)
+            continue
+        assert wanted == found
+        asked += 1
+        seen.add(wanted)
+    killing.stdout.close()
+    assert killing.returncode == 0
+    assert asked > 10
+    assert len(seen) > 3
+
+
+def test_five_hundred_iterations_answer_within_a_second(tmp_path, samples):
+    with Ledger.create(tmp_path, samples.facts(), disk=samples.quick) as ledger:
+        positions = [Position(iteration, Stage.PROPOSE) for iteration in range(1, 301)]
+        samples.seal(ledger, {at: {Rollout: [samples.rollout(at.iteration)]} for at in positions})
+    started = time.perf_counter()
+    assert values(tmp_path, "SELECT count(*) FROM rollouts WHERE iteration > 100") == [200]
+    assert time.perf_counter() - started < 3
