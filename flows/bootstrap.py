@@ -13,10 +13,11 @@ from flows.session import workshop
 from storage.errors import EngineError
 from storage.ids import Mode, Position, Stage
 from storage.ledger import Ledger
-from storage.metrics import VALID, valid_tasks
-from storage.records import Task
+from storage.metrics import valid_tasks
+from storage.records import VALID, Task
 from tasks.loop import LoopConfig
-from tasks.propose import by_mode, propose
+from tasks.propose import propose
+from tasks.reasoning.curriculum import by_mode
 from tasks.seeding import lacking
 from tasks.update import update
 from tasks.validate import validate

@@ -128,7 +128,7 @@ def show_task(
 
 @app.command
 def sql(
-    query: str | None = None,
+    query: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,  # SQL may begin with a comment
     /,
     *,
     format: Literal["table", "csv", "json"] = "table",  # noqa: A002 - the word on the command line

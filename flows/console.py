@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import logging
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -94,6 +95,7 @@ class TrainingConsole:
 
     def __init__(self, *, first: int, last: int) -> None:
         self._first, self._last = first, last
+        self._log = logging.getLogger("azr")
         self._began = self._stage_began = time.monotonic()
         self._live = sys.stdout.isatty()
         self._shown = 0.0
@@ -119,10 +121,12 @@ class TrainingConsole:
     def end(self, at: Position, note: str) -> None:
         """A stage is sealed."""
         spent = seconds(time.monotonic() - self._stage_began)
+        self._log.info("%s: %s (%s)", at, note, spent)
         self._line(f"{self._label(at)} {note:<44} {spent:>8}{self._left() if at.stage is Stage.UPDATE else ''}")
 
     def skip(self, at: Position) -> None:
         """A stage was sealed before."""
+        self._log.info("%s: sealed before, not run again", at)
         self._line(f"{self._label(at)} sealed before, not run again")
 
     def _line(self, text: str) -> None:

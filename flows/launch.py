@@ -54,6 +54,7 @@ def relaunch(*, root: Path, run: str | None, iteration: str, stage: str) -> int:
             f"  another run:  {layout.command('train', root=root, run='NAME')} --config FILE"
         )
         return 0
+    _require_needs(root, name, at)
     with _logged(root, name), prefect_server(root):
         from flows.rerun import rerun_stage
         from flows.session import stored_config, workshop
@@ -63,6 +64,15 @@ def relaunch(*, root: Path, run: str | None, iteration: str, stage: str) -> int:
             rerun_stage(name, at.iteration, at.stage, at.round, root)
     say(f"Next: {layout.command('train', root=root, run=name)}")
     return 0
+
+
+def _require_needs(root: Path, name: str, at: Position) -> None:
+    """Raise LedgerError when the stage's inputs are not sealed, before a server is started for it."""
+    from tasks.needs import needs
+
+    ledger = Ledger.open(root, name)
+    for needed in needs(ledger, at):
+        ledger.require(needed, needed_by=at)
 
 
 def pick_run(root: Path, run: str | None) -> str:
@@ -139,20 +149,15 @@ def _position(iteration: str, stage: str) -> Position:
 @contextmanager
 def _logged(root: Path, name: str) -> Iterator[None]:
     """Log to the run's file; an error leaves its traceback there."""
-    directory = layout.run_directory(root, name)
-    existed = directory.exists()
-    try:
-        with log_file(directory) as path:
-            try:
-                yield
-            except Exception as error:
-                logging.getLogger("azr").exception("the run stopped")
-                if isinstance(error, AzrError):
-                    raise
-                raise _explained(error, path, root, name) from error
-    finally:
-        if not existed and directory.exists() and not any(directory.iterdir()):
-            directory.rmdir()
+    with log_file(layout.run_directory(root, name)) as path:
+        try:
+            yield
+        except AzrError:
+            logging.getLogger("azr").exception("run %s stopped", name)
+            raise
+        except Exception as error:
+            logging.getLogger("azr").exception("run %s stopped", name)
+            raise _explained(error, path, root, name) from error
 
 
 def _explained(error: Exception, log: Path, root: Path, name: str) -> AzrError:

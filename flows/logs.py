@@ -7,22 +7,33 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-LOG_FILE = "azr.log"
+from storage.errors import LedgerError
+from storage.layout import LOG_FILE
+
 LOGGERS = ("prefect", "azr")  # Prefect's loggers do not propagate to the root logger
 
 
 @contextmanager
 def log_file(directory: Path) -> Iterator[Path]:
-    """Append what is logged meanwhile to the run's log file; the directory is made when it is not there."""
-    directory.mkdir(parents=True, exist_ok=True)
+    """Append what is logged meanwhile to a run's log file; the run's directory is made when it is not there.
+
+    Raises:
+        LedgerError: the file cannot be written there.
+    """
     path = directory / LOG_FILE
-    handler = logging.FileHandler(path, encoding="utf-8", delay=True)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        handler = logging.FileHandler(path, encoding="utf-8")
+    except OSError as error:
+        raise LedgerError(
+            f"Run {directory.name} cannot be written below {directory.parent}: {error}. Nothing was written. "
+            "Make it writable, or choose another --root."
+        ) from error
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s  %(message)s"))
-    handler.setLevel(logging.INFO)
-    for name in LOGGERS:
-        logging.getLogger(name).addHandler(handler)
     logging.getLogger("azr").setLevel(logging.INFO)
     logging.getLogger("azr").propagate = False
+    for name in LOGGERS:
+        logging.getLogger(name).addHandler(handler)
     try:
         yield path
     finally:

@@ -5,21 +5,18 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Sequence
-from itertools import product
+from itertools import islice, product
 from pathlib import Path
-
-import torch
-from transformers import PreTrainedModel
 
 from flows.console import Table, as_table, say, seconds
 from models import runtime
-from models.architecture import move, new_model
+from models.architecture import new_base, write_base
 from models.config import DeviceKind, EngineConfig
 from models.engines.base import Engine
 from models.engines.hf import HfEngine
-from models.policy import WEIGHTS, PolicyRef, policy_hash
+from models.policy import PolicyRef, policy_hash
 from models.pretraining import Example, Progress, Schedule, Trainer, new_trainer, resume, save, saved_schedule, train
-from models.vocabulary import END, END_ID, PAD_ID, tokenizer
+from models.vocabulary import END, encode
 from storage.errors import ConfigError
 from storage.ids import Mode
 from storage.seeds import rng
@@ -59,38 +56,34 @@ def pretrain(*, minutes: float, device: str, out: Path, tokens: int | None = Non
     """
     if minutes <= 0:
         raise ConfigError(f"--minutes is {minutes:g}; it must be positive. Nothing was written.")
-    place = runtime.resolve_device(DeviceKind(device))
-    runtime.configure(device=place)
+    place = DeviceKind(device)
+    runtime.configure(device=runtime.resolve_device(place))
     out.mkdir(parents=True, exist_ok=True)
     trainer = _trainer(out / STATE, minutes=minutes, tokens=tokens, seed=seed, device=place)
     train(trainer, lambda first: examples(trainer.schedule.seed, first), report=_Narrator(trainer, out / STATE))
     save(trainer, out / STATE)
     say("Trained. Collecting the hashes of the programs seen.")
-    publish(trainer.model, trainer.schedule.seed, trainer.progress, out)
+    publish(trainer, out)
     say(f"The model is in {out} ({trainer.progress.tokens / 1e6:.1f} million tokens seen).")
     say(f"Try it: azr train --set model.path={out} --iterations 2")
     return 0
 
 
-def _trainer(state: Path, *, minutes: float, tokens: int | None, seed: int, device: torch.device) -> Trainer:
+def _trainer(state: Path, *, minutes: float, tokens: int | None, seed: int, device: DeviceKind) -> Trainer:
     """The trainer that the state file left, or a new one."""
     if state.is_file():
         schedule = saved_schedule(state)
-        trainer = new_trainer(_fresh_model(schedule.seed, device), schedule)
+        trainer = new_trainer(new_base(schedule.seed, device), schedule)
         resume(trainer, state)
         say(f"Going on at {trainer.progress.tokens / 1e6:.2f} of {schedule.tokens / 1e6:.2f} million tokens.")
         return trainer
     wanted = tokens if tokens is not None else _tokens_within(minutes * 60, seed, device)
-    return new_trainer(_fresh_model(seed, device), Schedule(tokens=wanted, seed=seed))
+    return new_trainer(new_base(seed, device), Schedule(tokens=wanted, seed=seed))
 
 
-def _fresh_model(seed: int, device: torch.device) -> PreTrainedModel:
-    return move(new_model(vocabulary=len(tokenizer()), end=END_ID, pad=PAD_ID, seed=seed), device)
-
-
-def _tokens_within(budget: float, seed: int, device: torch.device) -> int:
+def _tokens_within(budget: float, seed: int, device: DeviceKind) -> int:
     """How many tokens this machine trains on in `budget` seconds, measured on a model that is then dropped."""
-    probe = new_trainer(_fresh_model(seed, device), Schedule(tokens=1 << 40, seed=seed))
+    probe = new_trainer(new_base(seed, device), Schedule(tokens=1 << 40, seed=seed))
     begun = time.perf_counter()
     train(probe, lambda first: examples(seed, first), stop=lambda progress: progress.block >= _PROBE_BLOCKS)
     spent = time.perf_counter() - begun
@@ -99,10 +92,9 @@ def _tokens_within(budget: float, seed: int, device: torch.device) -> int:
 
 def examples(seed: int, first: int = 0) -> Iterator[list[Example]]:
     """Blocks of documents as token ids, each completion with its end token, from block `first` on."""
-    words = tokenizer()
     for block in documents(seed, first):
-        prompts = words([document.prompt for document in block], add_special_tokens=False)["input_ids"]
-        completions = words([document.completion + END for document in block], add_special_tokens=False)["input_ids"]
+        prompts = encode([document.prompt for document in block])
+        completions = encode([document.completion + END for document in block])
         yield [
             Example(prompt, completion, f"{document.role}-{document.mode}")
             for document, prompt, completion in zip(block, prompts, completions, strict=True)
@@ -129,14 +121,12 @@ class _Narrator:
             self._saved = now
 
 
-def publish(model: PreTrainedModel, seed: int, progress: Progress, out: Path) -> None:
+def publish(trainer: Trainer, out: Path) -> None:
     """Write the model directory: weights, config, tokenizer, what it was trained on, hashes of the programs seen."""
-    model.save_pretrained(out)
-    (out / WEIGHTS).chmod(0o644)  # safetensors writes for the owner alone
-    tokenizer().save_pretrained(out)
-    blocks = documents(seed)
-    programs = (document.program for _ in range(progress.block) for document in next(blocks))
-    memory = remember(programs)
+    seed, progress = trainer.schedule.seed, trainer.progress
+    write_base(trainer.model, out)
+    blocks = islice(documents(seed), progress.block)
+    memory = remember(document.program for block in blocks for document in block)
     write_memory(memory, out)
     facts = {
         "template_set": TEMPLATES,

@@ -25,6 +25,8 @@ from storage.errors import AzrError
 
 START_SECONDS = 90.0  # a first start migrates a new database; 10 s alone, several times that on a busy machine
 
+DELIVER_SECONDS = 30.0
+
 
 class ServerError(AzrError, ConnectionError):
     """The Prefect server could not be started or reached."""
@@ -51,19 +53,19 @@ def environment(home: Path, api: str) -> dict[str, str]:
         "PREFECT_UI_API_URL": api,
         "PREFECT_SERVER_UI_V2_ENABLED": "false",  # the v2 form of 3.7.7 cannot resubmit after a refused value
         "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
-        "PREFECT_LOGGING_LEVEL": "WARNING",  # the console is ours; azr writes its own log file
         "PREFECT_CLIENT_MAX_RETRIES": "10",
         **quiet(),
     }
 
 
 def quiet() -> dict[str, str]:
-    """Settings that hold with any server: no telemetry, and never a cached or stored result (the seal decides)."""
+    """Settings that hold with any server: no telemetry, never a cached or stored result, and the console is ours."""
     return {
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "1",
         "PREFECT_RESULTS_PERSIST_BY_DEFAULT": "false",
         "PREFECT_TASKS_DEFAULT_NO_CACHE": "true",
+        "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",  # what Prefect says goes to the run's log file
     }
 
 
@@ -79,7 +81,10 @@ def prefect_server(root: Path) -> Iterator[str]:
         yield chosen
         return
     home = home_of(root)
-    home.mkdir(parents=True, exist_ok=True)
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ServerError(f"{home} cannot be made: {error}. Nothing was written. Choose another --root.") from error
     with _shared_use(home):
         api = _find_or_start(home)
         ours = environment(home, api)
@@ -88,7 +93,19 @@ def prefect_server(root: Path) -> Iterator[str]:
         try:
             yield api
         finally:
+            _deliver()
             _restore(before)
+
+
+def _deliver() -> None:
+    """Send what Prefect still holds back while the server is there; at interpreter exit it would wait in vain."""
+    if "prefect" not in sys.modules:
+        return
+    from prefect.events.worker import EventsWorker
+    from prefect.logging.handlers import APILogWorker
+
+    for worker in (EventsWorker, APILogWorker):
+        worker.drain_all(timeout=DELIVER_SECONDS)
 
 
 @contextmanager

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from flows.config import RunConfig
 from flows.console import Table, as_table, summary
-from flows.logs import LOG_FILE
 from storage import layout
 from storage.database import query
 
@@ -40,7 +39,7 @@ def summarise(root: Path, run: str, config: RunConfig) -> str:
     facts = {
         "learned": f"{steps} optimizer steps; policy {str(policy)[:12]} after iteration {iteration}",
         "ledger": str(home / layout.LEDGER),
-        "log": str(home / LOG_FILE),
+        "log": str(home / layout.LOG_FILE),
         "model": f"{model}   (AutoModelForCausalLM.from_pretrained reads it)",
     }
     question = "SELECT * FROM rewards ORDER BY total DESC LIMIT 5"

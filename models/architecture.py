@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import torch
 from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedModel, Qwen3Config
 
+from models import runtime
+from models.config import DeviceKind
+from models.policy import WEIGHTS
+from models.vocabulary import CONTEXT, END_ID, PAD_ID, tokenizer, vocabulary
+
 HEAD = 32  # width of an attention head
-CONTEXT = 1024  # positions
 
 
 def new_model(*, vocabulary: int, end: int, pad: int, seed: int, hidden: int = 128, layers: int = 4) -> PreTrainedModel:
@@ -35,10 +40,18 @@ def new_model(*, vocabulary: int, end: int, pad: int, seed: int, hidden: int = 1
     return model
 
 
-def move(model: PreTrainedModel, device: torch.device) -> PreTrainedModel:
-    """The same model, its weights on the device."""
-    nn.Module.to(model, device)
+def new_base(seed: int, device: DeviceKind) -> PreTrainedModel:
+    """An untrained nano base on a device; raises EngineError for a device that is not there."""
+    model = new_model(vocabulary=len(vocabulary()), end=END_ID, pad=PAD_ID, seed=seed)
+    nn.Module.to(model, runtime.resolve_device(device))
     return model
+
+
+def write_base(model: PreTrainedModel, directory: Path) -> None:
+    """Save weights, config and tokenizer, in the layout that transformers loads."""
+    model.save_pretrained(directory)
+    (directory / WEIGHTS).chmod(0o644)  # safetensors writes for the owner alone
+    tokenizer().save_pretrained(directory)
 
 
 @torch.no_grad()

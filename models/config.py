@@ -14,7 +14,6 @@ class EngineKind(StrEnum):
     """What turns prompts into completions."""
 
     HF = "hf"
-    SCRIPTED = "scripted"
 
 
 class DeviceKind(StrEnum):
@@ -59,9 +58,7 @@ class ModelConfig(Section):
 class EngineConfig(Section):
     """Where and how wide completions are sampled; floating point rounding may depend on it, nothing else does."""
 
-    kind: Annotated[
-        EngineKind, Key.OPERATIONAL, Field(description="hf: transformers in this process; scripted: for tests")
-    ] = EngineKind.HF
+    kind: Annotated[EngineKind, Key.OPERATIONAL, Field(description="hf: transformers, in this process")] = EngineKind.HF
     device: Annotated[
         DeviceKind, Key.OPERATIONAL, Field(description="auto takes a CUDA device when there is one, else the CPU")
     ] = DeviceKind.AUTO

@@ -125,9 +125,10 @@ def train(
 
 @contextmanager
 def _fast_matrices(device: torch.device) -> Iterator[None]:
-    """Matrix products from bfloat16 factors into float32 sums, twice as fast on CPUs that can (others ignore it).
+    """Matrix products by oneDNN, which is twice as fast as the default library on some CPUs.
 
-    The plain attention kernel goes with it: the fused one of CPUs is slow in this setting.
+    It may use bfloat16 factors where the CPU has units for them (AMX), else float32. The plain attention kernel goes
+    with it: the fused one of CPUs is slow in this setting.
     """
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("medium")

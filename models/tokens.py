@@ -35,6 +35,10 @@ class Tokenizer:
         ids: list[int] = self._inner.encode(text, add_special_tokens=False)
         return (*self._begin, *ids) if tuple(ids[:1]) != self._begin else tuple(ids)
 
+    def count(self, text: str) -> int:
+        """How many ids a prompt has."""
+        return len(self.encode(text))
+
     def decode(self, ids: Sequence[int]) -> str:
         """Text of a completion's ids: special tokens stay visible, a final end token is left out."""
         shown = ids[:-1] if ids and ids[-1] in self.ends else ids
@@ -45,12 +49,16 @@ class Tokenizer:
 
     def require_single_tokens(self, markers: Iterable[str]) -> None:
         """Raise ConfigError listing the markers that are not one token each; templates that need them cannot work."""
-        split = [marker for marker in markers if len(self._inner.encode(marker, add_special_tokens=False)) != 1]
+        split = [marker for marker in markers if not self._is_one_token(marker)]
         if split:
             raise ConfigError(
-                f"The tokenizer writes {len(split)} of the templates' markers as several tokens: {', '.join(split)}. "
+                f"The tokenizer has no own token for {len(split)} of the templates' markers: {', '.join(split)}. "
                 "Nothing was written. Choose another template set, or a model whose tokenizer has them."
             )
+
+    def _is_one_token(self, marker: str) -> bool:
+        ids = self._inner.encode(marker, add_special_tokens=False)
+        return len(ids) == 1 and self._inner.convert_ids_to_tokens(ids) == [marker]
 
 
 def load_tokenizer(directory: Path) -> Tokenizer:

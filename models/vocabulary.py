@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import re
 import string
+from collections.abc import Sequence
+from functools import cache
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
-
-from models.architecture import CONTEXT
 
 END, PAD, UNKNOWN = "<|end|>", "<|pad|>", "<|unk|>"
 MARKERS = (
@@ -60,6 +60,7 @@ WORDS = (
     *("smaller", "sort", "subtract", "sum", "tail", "take", "times", "tuple"),
 )
 NUMBERS = tuple(f"{number:02d}" for number in range(100))
+CONTEXT = 1024  # tokens of the longest sequence
 CHARACTERS = (*string.printable[:95], "\n")
 
 
@@ -76,6 +77,13 @@ def vocabulary() -> list[str]:
     return list(dict.fromkeys((*SPECIAL, *PIECES, *words, *NUMBERS, *CHARACTERS)))
 
 
+def encode(texts: Sequence[str]) -> list[list[int]]:
+    """The ids of every text."""
+    ids: list[list[int]] = tokenizer()(list(texts), add_special_tokens=False)["input_ids"]
+    return ids
+
+
+@cache
 def tokenizer() -> PreTrainedTokenizerFast:
     """The tokenizer, ready to be saved beside the weights; `<|end|>` is the eos token."""
     words = models.WordLevel({token: index for index, token in enumerate(vocabulary())}, unk_token=UNKNOWN)

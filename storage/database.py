@@ -107,9 +107,9 @@ def ask(connection: duckdb.DuckDBPyConnection, statement: duckdb.Statement) -> R
 
 def query_arrow(root: Path, sql: str, run: str | None = None) -> pa.Table:
     """As `query`, as an Arrow table (UUIDs as text)."""
-    statement = one_select(sql)
+    one_select(sql)
     with connect(root, run) as connection, _explained():
-        return connection.execute(statement).to_arrow_table()
+        return connection.query(sql).to_arrow_table()
 
 
 def one_select(sql: str) -> duckdb.Statement:

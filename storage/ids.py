@@ -40,6 +40,14 @@ class Role(StrEnum):
     SOLVER = "solver"
 
 
+class Source(StrEnum):
+    """What a rollout is about: a proposal, a new task that is probed, or an earlier task from the buffer."""
+
+    PROPOSAL = "proposal"
+    NEW = "new"
+    BUFFER = "buffer"
+
+
 class Position(NamedTuple):
     """One partition of a run: which stage of which iteration (and which bootstrap round)."""
 

@@ -8,6 +8,7 @@
 <root>/<run>/checkpoints/<name>/            published policies
 <root>/<run>/attempts.jsonl                 every attempt, also failed and killed ones
 <root>/<run>/writer.lock                    held by the one writer
+<root>/<run>/azr.log                        what was said, with tracebacks; for people
 ```
 A root may hold other files; whatever has no run.json is not ours.
 """
@@ -26,6 +27,7 @@ RUN_FILE = "run.json"
 SEAL_FILE = "seal.json"
 ATTEMPTS_FILE = "attempts.jsonl"
 LOCK_FILE = "writer.lock"
+LOG_FILE = "azr.log"
 LEDGER, SCRATCH, CHECKPOINTS = "ledger", "scratch", "checkpoints"
 
 _STAGES = list(Stage)
@@ -103,7 +105,7 @@ def require_runs(root: Path) -> list[str]:
     what = "holds no run" if root.is_dir() else "does not exist"
     raise LedgerError(
         f"There is no ledger here: {root} {what}. Nothing was read or written. "
-        f"Name the right directory with --root, or begin: {command('train', root=root)}"
+        f"Name the right directory with --root, or begin: {command('train', root=root)} --config FILE"
     )
 
 

@@ -321,8 +321,9 @@ def _refuse_foreign(directory: Path) -> None:
     """A directory that holds other things is not made a run."""
     if (directory / layout.RUN_FILE).exists() or not directory.exists():
         return
-    ours = {layout.LOCK_FILE, f"{layout.RUN_FILE}.partial"}  # left by a run that was killed while it began
-    if not directory.is_dir() or {entry.name for entry in directory.iterdir()} - ours:
+    # What a run that was killed while it began leaves behind.
+    left = {layout.LOCK_FILE, layout.LOG_FILE, f"{layout.RUN_FILE}.partial"}
+    if not directory.is_dir() or {entry.name for entry in directory.iterdir()} - left:
         raise LedgerError(
             f"{directory} exists and is not a run. Nothing was written. Choose another name: "
             f"{layout.command('train', root=directory.parent, run='NAME')}"

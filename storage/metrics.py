@@ -10,9 +10,7 @@ from storage.errors import ConfigError
 from storage.ids import Mode, Position
 from storage.layout import order
 from storage.ledger import Ledger
-from storage.records import Task
-
-VALID = "valid"  # the verdict of a task that was not rejected
+from storage.records import VALID, Task
 
 
 def sql_names() -> list[str]:

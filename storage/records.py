@@ -2,7 +2,8 @@
 
 A field is ``name: Annotated[python type, Column(kind, "meaning")]``. Arrow schemas (storage.schemas), views, docs and
 content hashes are all derived from these definitions. Columns marked *measured* (times, memory) vary from one
-execution to the next and stay out of content hashes; all others are *content*. Columns are only ever added.
+execution to the next and stay out of content hashes; so do reasons, which may quote what a nondeterministic program
+printed. All others are *content*. Columns are only ever added.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ from enum import Enum
 from typing import Annotated, ClassVar, NamedTuple
 from uuid import UUID
 
-from storage.ids import Mode, Role
+from storage.ids import Mode, Role, Source
+
+VALID = "valid"  # verdict of a task that was not rejected
 
 
 class Kind(Enum):
@@ -60,7 +63,7 @@ class Rollout(Row):
     mode: Annotated[Mode, Column(Kind.TEXT, "deduction, abduction, induction or error")]
     task_id: Annotated[int, Column(Kind.INT64, "the task proposed, or the task solved")]
     source: Annotated[
-        str, Column(Kind.TEXT, "proposal; for solvers new (probes of a new task) or buffer (an earlier task)")
+        Source, Column(Kind.TEXT, "proposal; for solvers new (probes of a new task) or buffer (an earlier task)")
     ]
     slot: Annotated[int, Column(Kind.INT32, "position within the stage and mode")]
     sample: Annotated[int, Column(Kind.INT32, "which of the samples of one prompt")]
@@ -122,7 +125,7 @@ class Task(Row):
     mode: Annotated[Mode, Column(Kind.TEXT, "deduction, abduction, induction or error")]
     format: Annotated[str, Column(Kind.TEXT, "ok, or how the completion broke the format")]
     verdict: Annotated[str, Column(Kind.TEXT, "valid, or the word of the rejection")]
-    reason: Annotated[str | None, Column(Kind.TEXT, "the rejection in words, with values")]
+    reason: Annotated[str | None, Column(Kind.TEXT, "the rejection in words, with values", measured=True)]
     program: Annotated[str | None, Column(Kind.TEXT, "source text, entry function f")]
     inputs: Annotated[
         tuple[str, ...], Column(Kind.TEXTS, "argument lists as canonical literals: one, for induction several")
@@ -157,7 +160,7 @@ class Answer(Row):
     verdict: Annotated[
         str, Column(Kind.TEXT, "correct, wrong, unparsed, or what the answer's program did (error, timeout, ...)")
     ]
-    reason: Annotated[str | None, Column(Kind.TEXT, "why it is not correct, in words, with values")]
+    reason: Annotated[str | None, Column(Kind.TEXT, "why it is not correct, in words, with values", measured=True)]
     passed: Annotated[int, Column(Kind.INT32, "checks passed (induction: hidden pairs; else 0 or 1)")]
     checks: Annotated[int, Column(Kind.INT32, "checks made")]
     cpu_us: Annotated[int, Column(Kind.INT64, "CPU time of judging it, microseconds", measured=True)]

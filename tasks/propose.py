@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from storage import ids
-from storage.ids import Mode, Place, Position, Role, Stage
+from storage.ids import Mode, Place, Position, Role, Source, Stage
 from storage.metrics import valid_tasks
 from storage.records import Rollout, Task, TaskParent, Tokens
 from storage.seeds import rng
-from tasks.reasoning.curriculum import draw_references
-from tasks.reasoning.modes import inputs_wanted
-from tasks.reasoning.prompts import Reference, proposal_prompt
+from tasks.fitting import fitting, reference_prompt
+from tasks.reasoning.curriculum import by_mode, draw_references
 from tasks.rollouts import Ask, sample
 from tasks.seeding import proposals_wanted
 from tasks.stage import Outcome, stage
@@ -39,31 +37,22 @@ def propose(work: Workshop, at: Position) -> Outcome:
     )
 
 
-def by_mode(tasks: Sequence[Task]) -> dict[Mode, list[Task]]:
-    """Tasks by mode, in the order given."""
-    buffers: dict[Mode, list[Task]] = defaultdict(list)
-    for task in tasks:
-        buffers[task.mode].append(task)
-    return buffers
-
-
 def _references(work: Workshop, at: Position, buffers: Buffers, place: Place) -> list[Task]:
     curriculum = work.config.curriculum
     draw = rng(work.config.seed, at.iteration, at.round, "references", place.mode.value, place.slot)
-    return draw_references(
+    drawn = draw_references(
         buffers, place.mode, least=curriculum.references_min, most=curriculum.references_max, rng=draw
     )
+    return fitting(work, place.mode, drawn)
 
 
 def _ask(work: Workshop, place: Place, shown: Sequence[Task]) -> Ask:
-    references = [Reference(task.program or "", task.inputs[0], task.outputs[0]) for task in shown]
-    wanted = inputs_wanted(place.mode, work.config.curriculum.inputs)
     return Ask(
         place=place,
         role=Role.PROPOSER,
         task_id=ids.pack(place),
-        source="proposal",
-        prompt=proposal_prompt(work.templates, place.mode, references, wanted=wanted),
+        source=Source.PROPOSAL,
+        prompt=reference_prompt(work, place.mode, shown),
     )
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from models.engines.base import Completion, FinishReason, Request
 from models.policy import PolicyRef, policy_hash, resolve_base
 from storage.errors import EngineError
-from storage.ids import Place, Position, Role, pack
+from storage.ids import Place, Position, Role, Source, pack
 from storage.records import Checkpoint, Rollout, Tokens
 from storage.seeds import seed_of
 from tasks.needs import previous_update
@@ -23,7 +23,7 @@ class Ask:
     place: Place
     role: Role
     task_id: int
-    source: str
+    source: Source
     prompt: str
 
 

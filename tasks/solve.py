@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from storage.ids import Place, Position, Role, Stage, unpack
-from storage.metrics import VALID, valid_tasks
-from storage.records import Rollout, Task, Tokens
+from storage.ids import Place, Position, Role, Source, Stage, unpack
+from storage.metrics import valid_tasks
+from storage.records import VALID, Rollout, Task, Tokens
 from storage.seeds import rng
-from tasks.propose import by_mode
-from tasks.reasoning.curriculum import draw_buffer_tasks
-from tasks.reasoning.prompts import solver_prompt
+from tasks.fitting import task_prompt
+from tasks.reasoning.curriculum import by_mode, draw_buffer_tasks
 from tasks.rollouts import Ask, sample
 from tasks.stage import Outcome, stage
 from tasks.workshop import Workshop
-
-NEW, BUFFER = "new", "buffer"  # rollouts.source
 
 
 @stage(Stage.SOLVE)
@@ -35,7 +32,9 @@ def solve(work: Workshop, at: Position) -> Outcome:
 def _probes(work: Workshop, at: Position) -> Iterator[Ask]:
     for task in work.ledger.tasks(at._replace(stage=Stage.VALIDATE)):
         if task.verdict == VALID:
-            yield from _asks(work, at, task, NEW, slot=unpack(task.task_id).slot, samples=work.config.curriculum.probes)
+            yield from _asks(
+                work, at, task, Source.NEW, slot=unpack(task.task_id).slot, samples=work.config.curriculum.probes
+            )
 
 
 def _again(work: Workshop, at: Position) -> Iterator[Ask]:
@@ -45,19 +44,11 @@ def _again(work: Workshop, at: Position) -> Iterator[Ask]:
         draw = rng(work.config.seed, at.iteration, "buffer", mode.value)
         drawn = draw_buffer_tasks(buffers[mode], curriculum.buffer_tasks, draw)
         for slot, task in enumerate(drawn, start=curriculum.proposals):
-            yield from _asks(work, at, task, BUFFER, slot=slot, samples=curriculum.buffer_samples)
+            yield from _asks(work, at, task, Source.BUFFER, slot=slot, samples=curriculum.buffer_samples)
 
 
-def _asks(work: Workshop, at: Position, task: Task, source: str, *, slot: int, samples: int) -> Iterator[Ask]:
-    prompt = solver_prompt(
-        work.templates,
-        task.mode,
-        program=task.program or "",
-        inputs=task.inputs,
-        outputs=task.outputs,
-        visible=task.visible,
-        message=task.message,
-    )
+def _asks(work: Workshop, at: Position, task: Task, source: Source, *, slot: int, samples: int) -> Iterator[Ask]:
+    prompt = task_prompt(work, task)
     for number in range(samples):
         place = Place(at.iteration, at.round, task.mode, slot, number)
         yield Ask(place=place, role=Role.SOLVER, task_id=task.task_id, source=source, prompt=prompt)

@@ -162,4 +162,4 @@ def _metric(at: Position, metric: Metric) -> UpdateMetric:
 
 def _note(metrics: Sequence[Metric], samples: int) -> str:
     shown = {metric.name: metric.value for metric in metrics if metric.role == metric.mode == "all"}
-    return f"{samples} rollouts, loss {shown.get('loss', 0.0):+.4f}, gradient {shown.get('gradient_norm', 0.0):.3f}"
+    return f"{samples} rollouts, loss {shown.get('loss', 0.0):+.4f}, gradient {shown.get('grad_norm', 0.0):.3f}"

@@ -7,16 +7,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from uuid import UUID
 
-from storage.ids import Position, Role, Stage
-from storage.metrics import VALID
-from storage.records import Answer, Reward, Rollout, Task
+from storage.ids import Position, Role, Source, Stage
+from storage.records import VALID, Answer, Reward, Rollout, Task
 from tasks.reasoning import parsing
 from tasks.reasoning.checks import Rejection, answer_key, reward_key
 from tasks.reasoning.parsing import Format, Refusal, parse_answer
 from tasks.reasoning.rewards import Earned, accepted_reward, rejected_reward, rule_name, solver_reward
 from tasks.rollouts import finished
 from tasks.sandbox.judge import Judgement, Question, Verdict, judge
-from tasks.solve import NEW
 from tasks.stage import Outcome, stage
 from tasks.workshop import Workshop
 
@@ -122,7 +120,7 @@ def _proposer_rewards(
 
 def _probe_results(attempted: Iterable[Attempted], answers: Iterable[Answer]) -> Mapping[int, list[bool]]:
     """For each new task, whether each of its probes is correct."""
-    new = {one.rollout.rollout_id for one in attempted if one.rollout.source == NEW}
+    new = {one.rollout.rollout_id for one in attempted if one.rollout.source is Source.NEW}
     results: dict[int, list[bool]] = defaultdict(list)
     for answer in answers:
         if answer.rollout_id in new:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import platform
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Protocol, Self
+from functools import cached_property
+from typing import TYPE_CHECKING, Protocol, Self
 
 from models.engines.base import Engine
-from models.policy import PolicyRef
-from storage.ids import Position, Stage, unpack
+from models.policy import PolicyRef, context_length, resolve_base
+from storage.ids import Position, Role, Stage, unpack
 from storage.ledger import Ledger
 from storage.records import Task
 from storage.seals import Provenance
@@ -17,6 +19,9 @@ from tasks.loop import LoopConfig
 from tasks.reasoning.prompts import TemplateSet, load_templates
 from tasks.sandbox.executor import Executor
 from tasks.sandbox.jobs import Limits
+
+if TYPE_CHECKING:
+    from models.tokens import Tokenizer
 
 _WITH_MODEL = frozenset({Stage.PROPOSE, Stage.SOLVE, Stage.UPDATE})
 
@@ -97,6 +102,20 @@ class Workshop:
         place = unpack(task_id)
         tasks = self.ledger.tasks(Position(place.iteration, Stage.VALIDATE, place.round))
         return next(task for task in tasks if task.task_id == task_id)
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """The run's tokenizer: the base model's, which every later policy keeps."""
+        from models.tokens import load_tokenizer
+
+        return load_tokenizer(resolve_base(self.config.model.path))
+
+    def prompt_limit(self, role: Role) -> float:
+        """How many tokens a prompt may have, so that a completion of full length still fits the model."""
+        positions = context_length(resolve_base(self.config.model.path))
+        sampling = self.config.sampling
+        completion = {Role.PROPOSER: sampling.proposer_tokens, Role.SOLVER: sampling.solver_tokens}[role]
+        return math.inf if positions is None else positions - completion
 
     @property
     def judging_limits(self) -> Limits:

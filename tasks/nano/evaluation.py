@@ -14,13 +14,14 @@ from typing import NamedTuple
 
 from models.engines.base import Completion, Engine, FinishReason, Request
 from storage.ids import Mode
+from storage.records import VALID
 from storage.seeds import rng, seed_of
 from tasks.config import CurriculumConfig, SandboxConfig
 from tasks.nano.documents import INPUTS, TEMPLATES, VISIBLE, message
 from tasks.nano.holdout import Split, program_hash
 from tasks.nano.memory import Memory, seen
 from tasks.nano.samples import Sample, draw_sample
-from tasks.reasoning.checks import VALID, check_outputs, check_proposal
+from tasks.reasoning.checks import check_outputs, check_proposal
 from tasks.reasoning.modes import MODES, Pairs, inputs_wanted
 from tasks.reasoning.parsing import Answer, Proposal, Refusal, parse_answer, parse_proposal
 from tasks.reasoning.prompts import Reference, load_templates, proposal_prompt, solver_prompt

@@ -19,9 +19,6 @@ from tasks.reasoning.parsing import Proposal
 from tasks.reasoning.prompts import TemplateSet
 from tasks.sandbox.values import Refused, canonical_arguments, parse_arguments
 
-VALID = "valid"
-"""`tasks.verdict` of a task; all other verdicts are words of `Rejection`."""
-
 _LEAK_CHARS = 24  # a body shorter than this, spaces apart, may be said by chance: `return a + 1`
 
 

@@ -7,15 +7,25 @@ give fewer than asked where there are fewer. The generator comes from `storage.s
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from storage.ids import Mode
+from storage.records import Task
 from tasks.reasoning.modes import MODES, Shown
 
 IDENTITY_PROGRAM = "def f(a):\n    return a"
 
 T = TypeVar("T")
+
+
+def by_mode(tasks: Iterable[Task]) -> dict[Mode, list[Task]]:
+    """Tasks by mode, in the order given: the buffers of a stage."""
+    buffers: dict[Mode, list[Task]] = defaultdict(list)
+    for task in tasks:
+        buffers[task.mode].append(task)
+    return buffers
 
 
 def draw_references(

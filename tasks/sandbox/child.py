@@ -27,6 +27,7 @@ _CHANNEL = 3
 _HEADER = struct.Struct("=IIII")
 _LENGTH = struct.Struct("=I")
 _PLAIN = frozenset((type(None), bool, int, float, complex, str, bytes, type(...)))
+_CONTAINERS = frozenset((list, tuple, set, frozenset, dict))
 _DEPTH = 90  # the trusted side refuses less than this; here it only ends the recursion
 _BYTES_TAG = ord("s")
 _LOST = 70  # exit code when the request could not be read
@@ -100,13 +101,12 @@ def _plain(value: object, depth: int = 0) -> bool:
     kind = type(value)
     if kind in _PLAIN:
         return True
-    if depth > _DEPTH:
+    if depth > _DEPTH or kind not in _CONTAINERS:
         return False
-    if kind is list or kind is tuple or kind is set or kind is frozenset:
-        return all(_plain(item, depth + 1) for item in value)  # type: ignore[attr-defined]  # isinstance can be fooled
-    if kind is dict:
-        return all(_plain(key, depth + 1) and _plain(item, depth + 1) for key, item in value.items())  # type: ignore[attr-defined]
-    return False
+    # The exact type was looked up, so isinstance only tells the type checker what is known.
+    if isinstance(value, dict):
+        return all(_plain(key, depth + 1) and _plain(item, depth + 1) for key, item in value.items())
+    return isinstance(value, list | tuple | set | frozenset) and all(_plain(item, depth + 1) for item in value)
 
 
 def _raised(error: BaseException) -> tuple[str, str, str]:

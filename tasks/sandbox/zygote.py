@@ -60,8 +60,7 @@ class _Child:
 
     def look(self, now: float) -> None:
         """Kills the child when it is over a limit, else says when to look again."""
-        # The clock of another process: include/linux/posix-timers_types.h, CPUCLOCK_SCHED of a whole process.
-        used = time.clock_gettime(~self.pid << 3 | 2)
+        used = _cpu_s(self.pid)
         progress = used - self.used_s > _PROGRESS_S
         self.idle_s = 0.0 if progress else self.idle_s + self.looked_after
         self.used_s = used if progress else self.used_s
@@ -77,6 +76,14 @@ class _Child:
         if self.idle_s >= _BLOCKED_S:
             return BLOCKED
         return OVER_WALL if now >= self.deadline else 0
+
+
+def _cpu_s(pid: int) -> float:
+    """CPU seconds of another process: include/linux/posix-timers_types.h, CPUCLOCK_SCHED of a whole process."""
+    try:
+        return time.clock_gettime(~pid << 3 | 2)
+    except OSError:  # it has ended, and its descriptor will say so
+        return 0.0
 
 
 class _Server:

@@ -31,10 +31,8 @@ def tokenizer(*, end: str | None = "<|end|>") -> PreTrainedTokenizerFast:
     inner.decoder = decoders.ByteLevel()
     return PreTrainedTokenizerFast(
         tokenizer_object=inner,
-        eos_token=end,
-        pad_token="<|pad|>",
-        unk_token="<|unk|>",
         additional_special_tokens=MARKERS,
+        **{"eos_token": end, "pad_token": "<|pad|>", "unk_token": "<|unk|>"},
     )
 
 

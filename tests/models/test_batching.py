@@ -36,7 +36,9 @@ def sample(prompt, completion, weight, advantage=1.0):
     )
 
 
-@pytest.mark.parametrize(("average", "weights"), [(Averaging.SAMPLE, [0.3, 0.3, 0.4]), (Averaging.TOKEN, [0.375, 0.375, 0.25])])
+@pytest.mark.parametrize(
+    ("average", "weights"), [(Averaging.SAMPLE, [0.3, 0.3, 0.4]), (Averaging.TOKEN, [0.375, 0.375, 0.25])]
+)
 def test_tensors_by_hand(average, weights):
     samples = [sample([1, 2, 3], [4, 5], 0.6), sample([6, 7], [8], 0.4, advantage=-2.0)]
     (batch,) = prepare(samples, UpdateConfig(average=average), torch.device("cpu"))

@@ -43,6 +43,7 @@ def test_transformers_loads_what_is_published(any_policy, tmp_path):
     found = publish(run_directory=tmp_path, iteration=12, parent=any_policy, model=model, optimizer=state())
     directory = found.policy.directory
     assert directory == tmp_path / "checkpoints" / f"000012-{found.policy.hash[:12]}"
+    assert list((tmp_path / "checkpoints").iterdir()) == [directory]
     assert found.policy.hash == policy_hash(directory) != any_policy.hash
     loaded = AutoModelForCausalLM.from_pretrained(directory)
     for (name, wanted), (other, got) in zip(model.state_dict().items(), loaded.state_dict().items(), strict=True):
@@ -127,7 +128,7 @@ def test_a_place_taken_by_another_parent_is_not_replaced(policy, tmp_path):
     first = publish_one(tmp_path, policy)
     manifest = first.policy.directory / "manifest.json"
     manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"parent": "f" * 64}))
-    with pytest.raises(EngineError, match="made from ffffffffffff, not .* It was not replaced"):
+    with pytest.raises(EngineError, match=r"made from ffffffffffff, not .* It was not replaced"):
         publish_one(tmp_path, policy)
 
 
@@ -213,5 +214,3 @@ def test_shards_of_the_base_become_one_file(policy, tmp_path):
 def test_anybody_may_read_a_checkpoint(policy, tmp_path):
     directory = publish_one(tmp_path, policy).policy.directory
     assert {oct(path.stat().st_mode & 0o777) for path in directory.rglob("*") if path.is_file()} == {"0o644"}
-
-

@@ -133,6 +133,13 @@ def test_a_completion_is_cut_at_the_last_position(gpt2_policy):
     assert list(short.logprobs) == pytest.approx(full_forward(gpt2_policy, short), abs=1e-5)
 
 
+def test_a_row_at_the_last_position_may_stay_in_the_batch(gpt2_policy):
+    requests = [request("x" * 62, max_tokens=50), *(request("x" * 8, seed=seed, max_tokens=50) for seed in range(30))]
+    first, *others = engine_of(gpt2_policy).generate(requests)
+    assert len(first.completion_ids) <= 2
+    assert max(len(other.completion_ids) for other in others) > 30
+
+
 def test_a_prompt_without_room_is_refused(gpt2_policy):
     engine = engine_of(gpt2_policy)
     with pytest.raises(EngineError, match="prompt of 64 tokens, and the model takes 1 to 63"):

@@ -32,7 +32,9 @@ def test_a_directory_that_is_not_there(tmp_path):
 def test_a_hub_that_cannot_be_reached(monkeypatch, tmp_path):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(ConfigError, match=r"no such directory here, and the hub did not give it .*hf download nobody/no"):
+    with pytest.raises(
+        ConfigError, match=r"no such directory here, and the hub did not give it .*hf download nobody/no"
+    ):
         resolve_base("nobody/nothing@main")
 
 

@@ -12,7 +12,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from storage.commit import Disk
-from storage.ids import Mode, Place, Position, Role, Stage, pack
+from storage.ids import Mode, Place, Position, Role, Source, Stage, pack
 from storage.ledger import Ledger
 from storage.records import (
     Advantage,
@@ -98,7 +98,7 @@ def make_rollout(
         "role": Role.PROPOSER if sample is None else Role.SOLVER,
         "mode": mode,
         "task_id": pack(Place(iteration, 0, mode, slot)),
-        "source": "proposal" if sample is None else "new",
+        "source": Source.PROPOSAL if sample is None else Source.NEW,
         "slot": slot,
         "sample": sample or 0,
         "policy": "p0",

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from storage.attempts import Outcome
 from storage.commit import POINTS, Disk, nothing
-from storage.ids import Mode, Place, Position, Role, Stage, pack
+from storage.ids import Mode, Place, Position, Stage, pack
 from storage.layout import RUN_FILE, SCRATCH
 from storage.ledger import Ledger
 from storage.records import Reward, Row, Task, Tokens
@@ -32,6 +32,8 @@ PLAN = [
     *(Position(iteration, stage) for iteration in (1, 2) for stage in Stage),
 ]
 CLOCK = "clock"
+BEGUN = POINTS[0]
+KEPT = 20  # rounds that a reader beside us may still look at
 
 
 def task(position: Position, slot: int, draw: random.Random) -> Task:
@@ -127,14 +129,20 @@ def look(root: Path, sealed: set[Position]) -> set[Position]:
     return found
 
 
-def kill_once(root: Path, draw: random.Random, sealed: set[Position], counts: Counter[str]) -> tuple[bool, set[Position]]:
-    point = draw.choice((*POINTS, *(CLOCK,) * 4))
-    pid = child(root, point, draw.randrange(1, 8), durable=draw.random() < 0.1)
+def kill_once(
+    root: Path, draw: random.Random, sealed: set[Position], counts: Counter[str]
+) -> tuple[bool, set[Position]]:
+    fresh = not (root / RUN / RUN_FILE).exists()
+    point, after = draw.choice((*POINTS, *(CLOCK,) * 4)), draw.randrange(1, 8)
+    if fresh and draw.random() < 0.4:  # while the run itself is being made
+        point, after = draw.choice((BEGUN, "written", "synced")), 1
+    pid = child(root, point, after, durable=draw.random() < 0.1)
     if point == CLOCK:
         deadline = time.monotonic() + draw.uniform(0.0, 0.06)
         while time.monotonic() < deadline:
             sealed = look(root, sealed)
             counts["reads"] += 1
+            time.sleep(0.002)
         os.kill(pid, signal.SIGKILL)
     status = os.waitpid(pid, 0)[1]
     killed = os.WIFSIGNALED(status)
@@ -167,11 +175,11 @@ def main(directory: Path, kills: int, seed: int) -> None:
     draw, counts = random.Random(seed), Counter[str]()
     while counts["kills"] < kills:
         counts["rounds"] += 1
-        root, sealed, killed = directory / "round", set[Position](), True
+        root, sealed, killed = directory / f"round-{counts['rounds']:05d}", set[Position](), True
         while killed:
             killed, sealed = kill_once(root, draw, sealed, counts)
         check_whole(root, truth)
-        shutil.rmtree(root)
+        shutil.rmtree(directory / f"round-{counts['rounds'] - KEPT:05d}", ignore_errors=True)
     print(json.dumps(counts))
 
 

@@ -44,7 +44,9 @@ def test_ids_read_as_documented():
     assert ids.text(ids.pack(Place(1, 0, Mode.ERROR, 12345))) == "1-err-12345"
 
 
-@pytest.mark.parametrize("written", ["", "12", "12-foo-001", "12-ded-", "12-ded-999999", "x12-ded-001", "9999999-ded-1"])
+@pytest.mark.parametrize(
+    "written", ["", "12", "12-foo-001", "12-ded-", "12-ded-999999", "x12-ded-001", "9999999-ded-1"]
+)
 def test_what_is_no_id_is_refused(written):
     with pytest.raises(ConfigError, match="is not an id"):
         ids.parse(written)
@@ -72,4 +74,4 @@ def test_positions_are_ordered_by_iteration_round_and_stage():
         Position(1, Stage.UPDATE),
         Position(2, Stage.PROPOSE),
     ]
-    assert sorted(reversed(expected), key=order) == expected
+    assert sorted(set(expected), key=order) == expected

@@ -14,7 +14,10 @@ KILLER = Path(__file__).with_name("killer.py")
 
 def kill(directory, kills, seed):
     done = subprocess.run(
-        [sys.executable, str(KILLER), str(directory), str(kills), str(seed)], capture_output=True, text=True, check=False
+        [sys.executable, str(KILLER), str(directory), str(kills), str(seed)],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)

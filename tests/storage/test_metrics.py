@@ -35,7 +35,9 @@ def test_the_buffer_is_every_valid_task_before_a_position(history):
     assert valid_tasks(history, Position(0, Stage.PROPOSE, 0)) == []
     assert ids(valid_tasks(history, Position(0, Stage.PROPOSE, 1))) == written("0.0-ded-000")
     assert ids(valid_tasks(history, Position(1, Stage.PROPOSE))) == written("0.0-ded-000", "0.1-ded-000", "0.1-ind-002")
-    assert ids(valid_tasks(history, Position(1, Stage.VALIDATE))) == ids(valid_tasks(history, Position(1, Stage.PROPOSE)))
+    assert ids(valid_tasks(history, Position(1, Stage.VALIDATE))) == ids(
+        valid_tasks(history, Position(1, Stage.PROPOSE))
+    )
     assert ids(valid_tasks(history, Position(2, Stage.PROPOSE), [Mode.INDUCTION])) == written("0.1-ind-002")
     assert ids(valid_tasks(history, Position(2, Stage.PROPOSE)))[-2:] == written("1-ded-000", "1-ded-001")
 
@@ -62,7 +64,7 @@ def test_every_named_sql_says_what_it_answers_and_runs(root, samples):
         assert named_sql(name).startswith("-- "), name
         assert query(root, named_sql(name)).columns[:2] == ("run", "iteration"), name
         assert query(root, named_sql(name), run="empty").rows == (), name
-    with pytest.raises(ConfigError, match="There is no metric 'nope'.*reward_curves"):
+    with pytest.raises(ConfigError, match=r"There is no metric 'nope'.*reward_curves"):
         named_sql("nope")
 
 
@@ -74,7 +76,8 @@ def rows(root, name):
 def test_the_numbers_are_those_computed_by_hand(root):
     curves = {(row["role"], row["mode"]): row for row in rows(root, "reward_curves")}
     assert curves["proposer", "deduction"] | {"run": "nano"} == {
-        "run": "nano", "iteration": 1, "role": "proposer", "mode": "deduction", "mean": 0.0, "count": 2, "deviation": 0.5,
+        "run": "nano", "iteration": 1, "role": "proposer", "mode": "deduction",
+        "mean": 0.0, "count": 2, "deviation": 0.5,
     }  # fmt: skip
     assert curves["solver", "deduction"]["mean"] == 0.25
     (rejection,) = rows(root, "rejections")

@@ -95,7 +95,9 @@ def test_every_nan_is_one_value():
     row = UpdateMetric(iteration=1, round=0, step=0, name="loss", role="all", mode="all", value=math.nan)
     table = to_table(UpdateMetric, [row])
     other = np.array([0xFFF8_0000_0000_0001], np.uint64).view(np.float64)
-    changed = table.set_column(table.column_names.index("value"), schema_of(UpdateMetric).field("value"), pa.array(other))
+    changed = table.set_column(
+        table.column_names.index("value"), schema_of(UpdateMetric).field("value"), pa.array(other)
+    )
     assert content_hash(UpdateMetric, changed) == content_hash(UpdateMetric, table)
     assert math.isnan(to_rows(UpdateMetric, changed)[0].value)
 
@@ -116,7 +118,9 @@ def test_null_and_empty_text_differ(samples):
 
 
 def test_text_may_hold_anything(samples):
-    task = samples.task(program="\0 nul", reason="lone \ud800 surrogate", inputs=("\udfff", "fine"), outputs=("\U0001f600",))
+    task = samples.task(
+        program="\0 nul", reason="lone \ud800 surrogate", inputs=("\udfff", "fine"), outputs=("\U0001f600",)
+    )
     (back,) = to_rows(Task, to_table(Task, [task]))
     assert back.program == "\0 nul"
     assert back.reason == "lone \\ud800 surrogate"
@@ -127,11 +131,11 @@ def test_text_may_hold_anything(samples):
 def test_rows_that_cannot_be_stored_are_refused(samples):
     with pytest.raises(LedgerError, match="two rows with task_id"):
         to_table(Task, [samples.task(), samples.task()])
-    with pytest.raises(LedgerError, match="Column program_key .* cannot hold"):
+    with pytest.raises(LedgerError, match=r"Column program_key .* cannot hold"):
         to_table(Task, [samples.task(program_key="not a uuid")])
     with pytest.raises(LedgerError, match="Column verdict of table tasks may not be null, but row 0 is"):
         to_table(Task, [samples.task(verdict=None)])
-    with pytest.raises(LedgerError, match="Column visible .* cannot hold"):
+    with pytest.raises(LedgerError, match=r"Column visible .* cannot hold"):
         to_table(Task, [samples.task(visible=2**31)])
     with pytest.raises(LedgerError, match="list with a null"):
         to_table(Task, [samples.task(inputs=("1", None))])

@@ -128,7 +128,7 @@ def test_an_input_reaches_the_program_as_it_is_written(executor: Executor) -> No
     found = run(
         executor,
         "def f(*a, **k):\n    return a, k",
-        "1, -0.0, 'é\\ud800', b'\\0', {(1,): {2}}, k=[None, 1j, 2**0]"[:-7] + "]",
+        "1, -0.0, 'é\\ud800', b'\\0', {(1,): {2}}, k=[None, 1j]",
     )
     assert found.outputs[0].text == "((1, -0.0, 'é\\ud800', b'\\x00', {(1,): {2}}), {'k': [None, 1j]})"
 

@@ -1,0 +1,97 @@
+"""A proposal on its way to a verdict, and how repeated proposals of one stage share one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from uuid import UUID
+
+from storage.ids import Mode, Position
+from storage.records import VALID, Task
+from tasks.reasoning.checks import Rejected, check_novel, program_key, task_key
+from tasks.reasoning.modes import pairs_visible
+from tasks.reasoning.parsing import Format, Proposal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A proposal and what is known of it so far; `rejected` is set by the first rule that it breaks."""
+
+    task_id: int
+    mode: Mode
+    format: Format = Format.OK
+    proposal: Proposal | None = None
+    rejected: Rejected | None = None
+    outputs: tuple[str, ...] = ()
+    cpu_us: int = 0
+    memory_kb: int = 0
+
+    @property
+    def key(self) -> UUID | None:
+        """The content key, by which duplicates are known; None when nothing was read."""
+        if (proposal := self.proposal) is None:
+            return None
+        return task_key(self.mode, proposal.program, proposal.inputs, proposal.message)
+
+
+def standing(candidates: Iterable[Candidate]) -> dict[int, tuple[Candidate, Proposal]]:
+    """Those that no rule has rejected yet, with what they propose, by task id."""
+    return {
+        candidate.task_id: (candidate, candidate.proposal)
+        for candidate in candidates
+        if candidate.rejected is None and candidate.proposal is not None
+    }
+
+
+def set_apart_repeats(
+    candidates: Sequence[Candidate], known: Mapping[UUID, int]
+) -> tuple[list[Candidate], list[Candidate]]:
+    """Duplicates of earlier tasks (`known`) rejected; and, second, those that repeat a proposal of this very stage."""
+    first: dict[UUID, Candidate] = {}
+    rest: list[Candidate] = []
+    repeats: list[Candidate] = []
+    for candidate in candidates:
+        key = candidate.key
+        if key is None or candidate.rejected is not None:
+            rest.append(candidate)
+        elif key in first:
+            repeats.append(candidate)
+        else:
+            first[key] = replace(candidate, rejected=check_novel(key, known))
+    return [*first.values(), *rest], repeats
+
+
+def settle_repeats(repeats: Iterable[Candidate], settled: Iterable[Candidate]) -> list[Candidate]:
+    """A repeat is a duplicate when the first of its kind became a task; else it fails for the same reason."""
+    first = {candidate.key: candidate for candidate in settled if candidate.key is not None}
+    done = []
+    for key, candidate in ((candidate.key, candidate) for candidate in repeats):
+        if key is not None:
+            original = first[key]
+            rejected = original.rejected or check_novel(key, {key: original.task_id})
+            done.append(replace(candidate, outputs=original.outputs, rejected=rejected))
+    return done
+
+
+def to_task(at: Position, candidate: Candidate, *, visible: int) -> Task:
+    """The candidate as a row; `visible` is the configured number of pairs that an induction solver is shown."""
+    proposal, rejected = candidate.proposal, candidate.rejected
+    program, message = (None, None) if proposal is None else (proposal.program, proposal.message)
+    return Task(
+        iteration=at.iteration,
+        round=at.round,
+        task_id=candidate.task_id,
+        content_key=candidate.key,
+        program_key=None if program is None else program_key(program),
+        mode=candidate.mode,
+        format=candidate.format.value,
+        verdict=VALID if rejected is None else rejected.verdict.value,
+        reason=None if rejected is None else rejected.reason,
+        program=program,
+        inputs=proposal.inputs if proposal else (),
+        outputs=candidate.outputs,
+        visible=pairs_visible(candidate.mode, visible),
+        message=message,
+        cpu_us=candidate.cpu_us,
+        memory_kb=candidate.memory_kb,
+    )

@@ -1,0 +1,58 @@
+"""Whether prompts fit the model: a task whose prompts leave no room for a completion could never be solved or shown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from storage.ids import Mode, Role
+from storage.records import Task
+from tasks.reasoning.checks import Rejected, Rejection
+from tasks.reasoning.modes import MODES, inputs_wanted
+from tasks.reasoning.prompts import Reference, proposal_prompt, solver_prompt
+from tasks.workshop import Workshop
+
+
+def check_fits(work: Workshop, task: Task) -> Rejected | None:
+    """A rejection when the task's own prompt, or one that shows it alone as a reference, is too long for the model."""
+    for role, prompt in _prompts(work, task):
+        tokens, limit = work.tokenizer.count(prompt), work.prompt_limit(role)
+        if tokens > limit:
+            return Rejected(Rejection.TOO_LARGE, f"a {role}'s prompt with it has {tokens} tokens, {limit} fit")
+    return None
+
+
+def fitting(work: Workshop, mode: Mode, references: Sequence[Task]) -> list[Task]:
+    """As many of the references, from the first, as one proposer's prompt can hold; at least the first."""
+    shown = list(references)
+    while len(shown) > 1 and work.tokenizer.count(reference_prompt(work, mode, shown)) > work.prompt_limit(
+        Role.PROPOSER
+    ):
+        shown.pop()
+    return shown
+
+
+def reference_prompt(work: Workshop, mode: Mode, shown: Sequence[Task]) -> str:
+    """What a proposer of a mode is asked after these earlier tasks."""
+    references = [Reference(task.program or "", task.inputs[0], task.outputs[0]) for task in shown]
+    wanted = inputs_wanted(mode, work.config.curriculum.inputs)
+    return proposal_prompt(work.templates, mode, references, wanted=wanted)
+
+
+def task_prompt(work: Workshop, task: Task) -> str:
+    """What a solver of a valid task is asked."""
+    return solver_prompt(
+        work.templates,
+        task.mode,
+        program=task.program or "",
+        inputs=task.inputs,
+        outputs=task.outputs,
+        visible=task.visible,
+        message=task.message,
+    )
+
+
+def _prompts(work: Workshop, task: Task) -> Iterator[tuple[Role, str]]:
+    yield Role.SOLVER, task_prompt(work, task)
+    for mode in work.config.curriculum.modes:
+        if task.mode in MODES[mode].sources:
+            yield Role.PROPOSER, reference_prompt(work, mode, [task])
