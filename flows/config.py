@@ -157,7 +157,8 @@ def _merge(
 def _fault(fault: Mapping[str, object], sources: Mapping[str, str]) -> str:
     location = [str(part) for part in cast("tuple[int | str, ...]", fault["loc"])]
     path = ".".join(location)
-    source = f" (from {sources[path]})" if path in sources else ""
+    given = next((source for key, source in sources.items() if key == path or key.startswith(f"{path}.")), None)
+    source = f" (from {given})" if given else ""
     if fault["type"] == "extra_forbidden":
         return f"  {path}: unknown key{source}.{_suggestion(location)}"
     message = str(fault["msg"]).removeprefix("Value error, ")

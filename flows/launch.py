@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,10 +13,12 @@ from flows.config import RunConfig, resolve
 from flows.console import TrainingConsole, say
 from flows.logs import log_file
 from flows.server import prefect_server
+from flows.session import require_same, stored_config, workshop
 from storage import layout
 from storage.errors import AzrError, ConfigError, LedgerError
 from storage.ids import Position, Stage
 from storage.ledger import Ledger
+from tasks.needs import needs, require_stage
 
 
 def launch(*, root: Path, file: Path | None, settings: Sequence[str], run: str | None) -> int:
@@ -25,14 +29,12 @@ def launch(*, root: Path, file: Path | None, settings: Sequence[str], run: str |
     _check_base(config)
     last = config.iterations
     say(f"Run {name} below {root}: {last} iterations, seed {config.seed}, model {config.model.path}.")
-    with _logged(root, name), prefect_server(root) as api:
-        from flows.session import workshop
-        from flows.train import next_iteration, train
+    with workshop(root, name, config=config) as work, _logged(root, name), _warm_up(), prefect_server(root) as api:
+        from flows.train import next_iteration, train  # prefect is imported once its settings stand
 
         say(f"Prefect: {api.removesuffix('/api')}")
-        with workshop(root, name, config=config) as work:
-            work.reporter = TrainingConsole(first=next_iteration(work.ledger, config), last=last)
-            train(config, name, root)
+        work.reporter = TrainingConsole(first=next_iteration(work.ledger, config), last=last)
+        train(config, name, root)
     from flows.summary import summarise
 
     say(summarise(root, name, config))
@@ -43,8 +45,6 @@ def relaunch(*, root: Path, run: str | None, iteration: str, stage: str) -> int:
     """Run one unsealed stage; on a sealed one nothing changes, and what can be done instead is said."""
     name = pick_run(root, run)
     at = _position(iteration, stage)
-    from tasks.needs import require_stage
-
     require_stage(at)
     seal = Ledger.open(root, name).seal_of(at)
     if seal is not None:
@@ -55,21 +55,18 @@ def relaunch(*, root: Path, run: str | None, iteration: str, stage: str) -> int:
         )
         return 0
     _require_needs(root, name, at)
-    with _logged(root, name), prefect_server(root):
+    last = max(at.iteration, stored_config(root, name).iterations)
+    console = TrainingConsole(first=at.iteration, last=last)
+    with workshop(root, name, reporter=console), _logged(root, name), prefect_server(root):
         from flows.rerun import rerun_stage
-        from flows.session import stored_config, workshop
 
-        last = max(at.iteration, stored_config(root, name).iterations)
-        with workshop(root, name, reporter=TrainingConsole(first=at.iteration, last=last)):
-            rerun_stage(name, at.iteration, at.stage, at.round, root)
+        rerun_stage(name, at.iteration, at.stage, at.round, root)
     say(f"Next: {layout.command('train', root=root, run=name)}")
     return 0
 
 
 def _require_needs(root: Path, name: str, at: Position) -> None:
     """Raise LedgerError when the stage's inputs are not sealed, before a server is started for it."""
-    from tasks.needs import needs
-
     ledger = Ledger.open(root, name)
     for needed in needs(ledger, at):
         ledger.require(needed, needed_by=at)
@@ -91,19 +88,15 @@ def pick_run(root: Path, run: str | None) -> str:
 
 def _choose(root: Path, file: Path | None, settings: Sequence[str], run: str | None) -> tuple[RunConfig, str]:
     """The config and the name of the run to train."""
-    if file is not None or not layout.run_names(root):
-        if file is None and run is None and not settings:
-            raise ConfigError(
-                f"There is no run below {root} to continue, and no config to begin one. Nothing was written. "
-                "Begin: azr train --config configs/nano.toml"
-            )
+    if file is not None:
         config = resolve(file, settings).config
         return config, run or config.name
-    if run is not None and run not in layout.run_names(root):
-        return resolve(None, settings).config, run
+    if not layout.run_names(root):
+        raise ConfigError(
+            f"There is no run below {root} to continue, and no config to begin one. Nothing was written. "
+            "Begin: azr train --config configs/nano.toml"
+        )
     name = pick_run(root, run)
-    from flows.session import stored_config
-
     return resolve(None, settings, base=stored_config(root, name)).config, name
 
 
@@ -111,8 +104,6 @@ def _finished(root: Path, name: str, config: RunConfig) -> bool:
     """Say so when the run has its iterations."""
     if name not in layout.run_names(root):
         return False
-    from flows.session import require_same
-
     require_same(root, name, config)
     ledger = Ledger.open(root, name)
     done = max((seal.iteration for seal in ledger.sealed() if seal.stage is Stage.UPDATE), default=-1)
@@ -141,9 +132,21 @@ def _position(iteration: str, stage: str) -> Position:
     if stage not in words:
         raise ConfigError(f"There is no stage {stage!r}. Stages: {', '.join(words)}. Nothing was run.")
     try:
-        return layout.parse_position(f"{iteration}/{stage}")
+        at = layout.parse_position(f"{iteration}/{stage}")
     except ValueError:
         raise ConfigError(f"{iteration!r} is no iteration. Say 12, or 0.2 for a bootstrap round.") from None
+    if at.iteration and at.round:
+        raise ConfigError(f"{iteration!r} is no iteration: only the bootstrap, 0, has rounds. Say {at.iteration}.")
+    return at
+
+
+@contextmanager
+def _warm_up() -> Iterator[None]:
+    """Import torch beside what follows: it takes seconds, and so does the start of a server."""
+    beside = threading.Thread(target=importlib.import_module, args=("models.updater",), daemon=True)
+    beside.start()
+    yield
+    beside.join()
 
 
 @contextmanager

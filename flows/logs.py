@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from storage.errors import LedgerError
 from storage.layout import LOG_FILE
 
 LOGGERS = ("prefect", "azr")  # Prefect's loggers do not propagate to the root logger
+
+
+class _Forgiving(logging.FileHandler):
+    """A log that a full disk does not turn into noise: what cannot be written is dropped."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Drop the record."""
 
 
 @contextmanager
@@ -23,7 +30,7 @@ def log_file(directory: Path) -> Iterator[Path]:
     path = directory / LOG_FILE
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        handler = logging.FileHandler(path, encoding="utf-8")
+        handler = _Forgiving(path, encoding="utf-8")
     except OSError as error:
         raise LedgerError(
             f"Run {directory.name} cannot be written below {directory.parent}: {error}. Nothing was written. "
@@ -39,4 +46,5 @@ def log_file(directory: Path) -> Iterator[Path]:
     finally:
         for name in LOGGERS:
             logging.getLogger(name).removeHandler(handler)
-        handler.close()
+        with suppress(OSError):
+            handler.close()

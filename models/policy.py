@@ -27,7 +27,7 @@ TOKENIZER_FILES = (
     "special_tokens_map.json",
     "tokenizer_config.json",
 )
-_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
+_HUB_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*(@[\w./-]+)?")
 _HUB_FILES = [CONFIG, "generation_config.json", WEIGHTS, INDEX, "model-*.safetensors", "LICENSE*", *TOKENIZER_FILES]
 _CHUNK = 1 << 20
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from models.policy import PolicyRef, policy_hash, resolve_base
+from models.policy import PolicyRef, count_parameters, policy_hash, resolve_base
 from storage.errors import ConfigError
 from tasks.loop import LoopConfig
 from tasks.reasoning.prompts import TemplateSet
@@ -19,8 +19,10 @@ def find_base(config: LoopConfig, templates: TemplateSet) -> PolicyRef:
     Raises:
         ConfigError: no such model, files missing, a tokenizer without the templates' tokens, or weights that were
             trained with other templates.
+        EngineError: weights that cannot be read.
     """
     directory = resolve_base(config.model.path)
+    count_parameters(directory)  # raises when the weights are torn
     _require_templates(directory, templates)
     _require_tokens(directory, templates)
     return PolicyRef(policy_hash(directory), directory, 0)

@@ -7,6 +7,7 @@ import platform
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, Self
 
 from models.engines.base import Engine
@@ -108,14 +109,22 @@ class Workshop:
         """The run's tokenizer: the base model's, which every later policy keeps."""
         from models.tokens import load_tokenizer
 
-        return load_tokenizer(resolve_base(self.config.model.path))
+        return load_tokenizer(self._base)
 
     def prompt_limit(self, role: Role) -> float:
         """How many tokens a prompt may have, so that a completion of full length still fits the model."""
-        positions = context_length(resolve_base(self.config.model.path))
         sampling = self.config.sampling
         completion = {Role.PROPOSER: sampling.proposer_tokens, Role.SOLVER: sampling.solver_tokens}[role]
-        return math.inf if positions is None else positions - completion
+        return math.inf if self._positions is None else self._positions - completion
+
+    @cached_property
+    def _base(self) -> Path:
+        """Where the base model lies, looked for once: a hub's name would ask the network again for every prompt."""
+        return resolve_base(self.config.model.path)
+
+    @cached_property
+    def _positions(self) -> int | None:
+        return context_length(self._base)
 
     @property
     def judging_limits(self) -> Limits:

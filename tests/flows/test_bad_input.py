@@ -42,7 +42,7 @@ def complaint(done, *words, code=1):
         (["--config", NANO, "--run", ".prefect"], ["'.prefect'", "Nothing was read or written"]),
         (
             ["--config", NANO, "--set", "model.path=./nowhere"],
-            ["'./nowhere'", "Nothing was written", "model.path=nano"],
+            ["'./nowhere'", "no such directory", "Nothing was written", "model.path=nano"],
         ),
         (["--config", NANO, "--set", "curriculum.templates=papre"], ["'papre'", "nano, paper", "Did you mean paper?"]),
         (["--config", NANO, "--set", "curriculum.templates=paper"], ["'paper'", "'nano'", "Nothing was written"]),
@@ -84,8 +84,8 @@ def model_like_nano(directory, *, card=None, tokens=(), left_out=()):
         known = json.loads((directory / "azr_base.json").read_text())
         (directory / "azr_base.json").write_text(json.dumps({**known, **card}))
     for token in tokens:
-        file = directory / "tokenizer.json"
-        file.write_text(file.read_text().replace(json.dumps(token), json.dumps(token.replace("<|", "<|no-"))))
+        for file in (directory / "tokenizer.json", directory / "tokenizer_config.json"):
+            file.write_text(file.read_text().replace(json.dumps(token), json.dumps(token.replace("<|", "<|no-"))))
     return directory
 
 
@@ -111,13 +111,12 @@ def test_a_model_directory_that_lacks_files(azr, tmp_path, missing):
     assert not Path("made").exists()
 
 
-def test_weights_that_are_no_safetensors(azr, tmp_path):
+def test_weights_that_are_no_safetensors(place, tmp_path):
     model = model_like_nano(tmp_path / "m")
     (model / "model.safetensors").write_bytes(b"half a download")
     before = picture(tmp_path / "m")
-    done = Person(tmp_path / "person").azr(
-        "train", "--config", NANO, "--root", tmp_path / "r", "--set", f"model.path={model}"
-    )
+    person = Person(tmp_path / "person", PREFECT_API_URL=place.apis[0])
+    done = person.azr("train", "--config", NANO, "--root", tmp_path / "r", "--set", f"model.path={model}")
     complaint(done, model)
     assert picture(tmp_path / "m") == before
 
@@ -130,14 +129,14 @@ def test_a_root_that_cannot_be_written(azr, root):
     assert picture(Path.cwd()).keys() == {"a-file"}
 
 
-def test_a_directory_that_is_not_a_run_is_not_made_one(azr):
-    photos = Path("runs/photos")
+def test_a_directory_that_is_not_a_run_is_not_made_one(tmp_path):
+    photos = tmp_path / "runs" / "photos"
     photos.mkdir(parents=True)
     (photos / "cat.jpg").write_text("a cat")
-    before = picture(Path.cwd())
-    done = azr("train", "--config", NANO, "--run", "photos")
-    complaint(done, "photos", "is not a run", "Nothing was written", "--run NAME")
-    assert picture(Path.cwd()) == before
+    before = picture(tmp_path / "runs")
+    done = Person(tmp_path / "person").azr("train", "--config", NANO, "--root", tmp_path / "runs", "--run", "photos")
+    complaint(done, photos, "is not a run", "Nothing was written", "--run NAME")
+    assert picture(tmp_path / "runs") == before
 
 
 # ---- asking a run for what it has not --------------------------------------------------------------------------------
@@ -150,7 +149,6 @@ def test_a_directory_that_is_not_a_run_is_not_made_one(azr):
         (["rerun", "1", "solve", "--run", "nope"], ["There is no run nope", "base"]),
         (["show", "task", "1-ded-001", "--run", "nope"], ["There is no run nope", "base"]),
         (["config", "show", "--run", "nope"], ["There is no run nope", "base"]),
-        (["train", "--run", "nope"], ["There is no run nope", "base", "--config"]),
         (["show", "task", "77-ded-001", "--run", "base"], ["Run base has no task 77-ded-001", "azr sql"]),
         (["show", "task", "1-ded-999", "--run", "base"], ["Run base has no task 1-ded-999"]),
         (["show", "task", "task one", "--run", "base"], ["'task one' is not an id", "12-ded-031"]),
@@ -159,8 +157,8 @@ def test_a_directory_that_is_not_a_run_is_not_made_one(azr):
         (["rerun", "one", "solve", "--run", "base"], ["'one' is no iteration", "0.2"]),
         (["rerun", "0", "solve", "--run", "base"], ["0.0/solve", "update, validate"]),
         (["rerun", "0.1", "update", "--run", "base"], ["0.1/update", "propose, validate"]),
-        (["rerun", "1.1", "solve", "--run", "base"], ["1.1"]),
-        (["rerun", "9", "solve", "--run", "base"], ["8/update", "not sealed", "Nothing was written", "azr rerun 8 update"]),
+        (["rerun", "1.1", "solve", "--run", "base"], ["rounds", "Nothing"]),
+        (["rerun", "9", "solve", "--run", "base"], ["8/update", "not sealed", "azr rerun 8 update"]),
         (["rerun", "0.99", "propose", "--run", "base"], ["0.98/validate", "not sealed", "Nothing was written"]),
     ],
     ids=lambda words: " ".join(words)[:40],
@@ -169,7 +167,12 @@ def test_what_a_run_has_not(azr, trained, words, said):
     before = picture(trained.root / trained.run)
     complaint(azr(*words, "--root", trained.root), *said)
     assert picture(trained.root / trained.run) == before
-    assert not (trained.root / "nope").exists()
+
+
+def test_continuing_a_run_that_is_not_there(copied):
+    done = copied.person.azr("train", "--root", copied.root, "--run", "nope")
+    complaint(done, "There is no run nope", "twin", "--config")
+    assert not (copied.root / "nope").exists()
 
 
 @pytest.mark.parametrize(
@@ -227,9 +230,10 @@ def test_a_run_begun_under_another_python_is_not_continued(azr, copied):
 
 @contextlib.contextmanager
 def unchanged(directory):
-    before = picture(directory, leave_out=("azr.log", "attempts.jsonl", "writer.lock"))
+    outside = ("azr.log", "attempts.jsonl", "writer.lock", "scratch")
+    before = picture(directory, leave_out=outside)
     yield
-    assert picture(directory, leave_out=("azr.log", "attempts.jsonl", "writer.lock")) == before
+    assert picture(directory, leave_out=outside) == before
 
 
 def test_a_truncated_parquet_file_is_named_with_both_sizes(azr, copied):

@@ -353,7 +353,7 @@ def test_rerun_makes_one_missing_stage_and_train_the_rest(copied):
     assert rest.code == 0, rest.err
     assert re.search(r"iteration 3/3 +propose +sealed before", rest.out)
     assert "iteration 2/3" not in rest.out
-    assert "Run base has its 3 iterations" in rest.out
+    assert "Run twin has its 3 iterations" in rest.out
     after = sealed(root, run)
     assert set(after) - set(before) == {Position(3, stage) for stage in Stage}
     assert set(after.values()) == {1}

@@ -37,7 +37,7 @@ def test_only_the_modes_of_the_config_are_seeded(loop):
 def test_an_iteration_proposes_alike_for_every_mode_whatever_the_buffers_hold(loop):
     config = loop.config(curriculum={"proposals": 5})
     for buffers in ({}, {DEDUCTION: [None] * 9}):
-        wanted = proposals_wanted(config, Position(1, Stage.PROPOSE), buffers)
+        wanted = proposals_wanted(config, Position(2, Stage.PROPOSE), buffers)
         assert list(wanted.items()) == [(DEDUCTION, 5), (ABDUCTION, 5), (INDUCTION, 5)]
 
 
