@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from models.policy import PolicyRef, count_parameters, policy_hash, resolve_base
+from models.policy import PolicyRef, context_length, count_parameters, policy_hash, resolve_base
 from storage.errors import ConfigError
 from tasks.loop import LoopConfig
 from tasks.reasoning.prompts import TemplateSet
@@ -25,6 +25,7 @@ def find_base(config: LoopConfig, templates: TemplateSet) -> PolicyRef:
     count_parameters(directory)  # raises when the weights are torn
     _require_templates(directory, templates)
     _require_tokens(directory, templates)
+    _require_room(directory, config)
     return PolicyRef(policy_hash(directory), directory, 0)
 
 
@@ -40,6 +41,18 @@ def _require_templates(directory: Path, templates: TemplateSet) -> None:
         f"(hash {templates.hash[:12]}). Nothing was written. Choose the set that the model knows with "
         "--set curriculum.templates=NAME, or another model with --set model.path=DIR."
     )
+
+
+def _require_room(directory: Path, config: LoopConfig) -> None:
+    positions = context_length(directory)
+    sampling = config.sampling
+    limits = {"proposer_tokens": sampling.proposer_tokens, "solver_tokens": sampling.solver_tokens}
+    for key, tokens in limits.items():
+        if positions is not None and tokens >= positions:
+            raise ConfigError(
+                f"sampling.{key} is {tokens}, but the model in {directory} has {positions} positions, prompt included. "
+                f"Nothing was written. Choose fewer with --set sampling.{key}=N."
+            )
 
 
 def _require_tokens(directory: Path, templates: TemplateSet) -> None:

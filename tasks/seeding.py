@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from storage.errors import LedgerError
 from storage.ids import Mode, Position
+from storage.layout import command
 from storage.records import Task
 from tasks.loop import LoopConfig
 from tasks.reasoning.modes import MODES
+from tasks.workshop import Workshop
 
 
 def proposals_wanted(config: LoopConfig, at: Position, buffers: Mapping[Mode, Sequence[Task]]) -> dict[Mode, int]:
@@ -15,6 +18,18 @@ def proposals_wanted(config: LoopConfig, at: Position, buffers: Mapping[Mode, Se
     if at.iteration > 0:
         return dict.fromkeys(config.curriculum.modes, config.curriculum.proposals)
     return dict.fromkeys(lacking(config, buffers), config.bootstrap.proposals)
+
+
+def require_seeds(work: Workshop, at: Position, buffers: Mapping[Mode, Sequence[Task]]) -> None:
+    """Raise LedgerError when the first iteration is asked for before the bootstrap has filled the buffers."""
+    missing = lacking(work.config, buffers) if at.iteration == 1 else ()
+    if missing:
+        wanted = work.config.bootstrap.wanted
+        held = ", ".join(f"{mode} has {len(buffers.get(mode, ()))} of {wanted} seeds" for mode in missing)
+        raise LedgerError(
+            f"Stage {at} needs a finished bootstrap: {held}. Nothing was written. "
+            f"Run: {command('train', root=work.ledger.root, run=work.ledger.run)}"
+        )
 
 
 def lacking(config: LoopConfig, buffers: Mapping[Mode, Sequence[Task]]) -> tuple[Mode, ...]:

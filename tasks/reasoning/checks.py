@@ -165,7 +165,10 @@ def _canonical_inputs(inputs: Sequence[str]) -> tuple[str, ...] | Rejected:
     read: list[str] = []
     for at, text in enumerate(inputs, start=1):
         try:
-            read.append(canonical_arguments(parse_arguments(text)))
+            arguments = parse_arguments(text)
+            if arguments.kwargs and len(inputs) > 1:  # `1` and `a=1` may be one call: a shown pair would give it away
+                raise Refused("named arguments are not allowed where inputs must differ")
+            read.append(canonical_arguments(arguments))
         except Refused as error:
             return Rejected(Rejection.NOT_LITERAL, f"input {at} is no list of literals, {error}: {text[:80]!r}")
         if not read[-1]:

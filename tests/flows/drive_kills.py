@@ -1,9 +1,9 @@
 """Kill whole trainings with SIGKILL, look after each kill, and compare their ends with uninterrupted ones.
 
-usage: python drive_kills.py DIRECTORY KILLS SEED...
+usage: python drive_kills.py DIRECTORY SEED...
 
-Every run is killed once in each of its stages and at random times, then left to finish. Prints one line per kill and
-one per run; fails at the first surprise. All trainings share one private Prefect server.
+Every run is killed in each of its stages and at random times between, then left to finish. Prints one line per kill
+and one per run; fails at the first surprise. All trainings share one private Prefect server.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -64,28 +64,31 @@ def kill(person: Person, root: Path, run: str, when: Kill, *, seed: int = 1) -> 
     return kill_now(process, root, run)
 
 
-def kill_now(process: subprocess.Popen[str], root: Path, run: str) -> Killed:
-    """Kill a training and nothing else, and look: nothing is lost, nothing is left, all that is sealed is whole."""
+def kill_now(process: subprocess.Popen[str], root: Path, run: str, *, spare: Collection[int] = ()) -> Killed:
+    """Kill a training and nothing else, and look: nothing is lost, nothing is left, all that is sealed is whole.
+
+    `spare` are children that others use.
+    """
     process.send_signal(signal.SIGSTOP)  # it begins no more children between the look and the kill
-    children, held = family(process.pid), sealed(root, run)
+    children = {pid: mark for pid, mark in family(process.pid).items() if pid not in spare}
+    held = sealed(root, run)
     process.send_signal(signal.SIGKILL)
     output, _ = process.communicate(timeout=DEATH)
     assert process.returncode == -signal.SIGKILL
     assert until(lambda: gone(children), DEATH), f"left behind: {children}"
     now = sealed(root, run)
     assert now == held, f"sealed before the kill: {held}, after it: {now}"
-    return Killed(cut_off(root, run), len(now), len(children), output)
+    return Killed(cut_off(root, run, process.pid), len(now), len(children), output)
 
 
-def cut_off(root: Path, run: str) -> Position | None:
-    """The stage whose last attempt was killed, after a look at the whole run."""
+def cut_off(root: Path, run: str, pid: int) -> Position | None:
+    """The stage that a killed process was at, after a look at the whole run."""
     if not (root / run / RUN_FILE).exists():
         return None
     ledger = Ledger.open(root, run)
     assert ledger.owner() is None
     assert ledger.verify() == []
-    last = {record.position: record for record in ledger.attempts()}
-    killed = [at for at, record in last.items() if record.outcome is Outcome.KILLED]
+    killed = [one.position for one in ledger.attempts() if one.pid == pid and one.outcome is Outcome.KILLED]
     assert len(killed) <= 1, killed
     return killed[0] if killed else None
 
@@ -113,44 +116,52 @@ def finish(person: Person, root: Path, run: str, *, seed: int = 1) -> tuple[End,
     return end_of(root, run), done.out
 
 
-def plan(kills: int, seed: int) -> Iterator[Kill]:
-    """A fixed list of moments: the stages in their order, a time in each, and times from the command's start."""
+def plan(seed: int) -> Iterator[Kill]:
+    """A fixed list of moments: a time in every stage, in their order, and times from the start of the command."""
     draw = random.Random(seed)
-    chosen = sorted(draw.sample(range(len(STAGES)), min(kills - kills // 5, len(STAGES))))
-    yield from (Kill(None, draw.uniform(0, 12)) for _ in range(kills - len(chosen)))
-    yield from (Kill(STAGES[number], draw.choice([0.0, draw.uniform(0, 1.0)])) for number in chosen)
+    for at in STAGES:
+        if draw.random() < 0.25:
+            yield Kill(None, draw.uniform(0, 5))
+        yield Kill(at, draw.choice([0.0, draw.uniform(0, 0.4)]))
 
 
-def drive(directory: Path, kills: int, seed: int) -> Counter[str]:
-    """Kill one run so often, then compare it with one that was left alone; returns kills by stage that was cut off."""
+def drive(directory: Path, seed: int) -> Counter[str]:
+    """Kill one run again and again, then compare it with one that was left alone; returns kills by stage cut off."""
     root, person = directory / "root", Person(directory / f"person-{seed}")
     wanted, _ = finish(person, root, f"whole-{seed}", seed=seed)
-    run, cuts = f"killed-{seed}", []
-    for number, when in enumerate(plan(kills, seed), 1):
+    run = f"killed-{seed}"
+    cuts: list[Position | None] = []
+    for when in plan(seed):
+        if when.at in sealed(root, run):
+            continue  # an earlier kill came after its seal
         met = kill(person, root, run, when, seed=seed)
         if met is None:
-            print(f"seed {seed} kill {number:2}: {when}: had ended before", flush=True)
+            say(f"seed {seed}, {when}: had ended before")
             continue
         cuts.append(met.running)
-        what = f"cut off {met.running or 'no stage'}, {met.sealed} sealed, {met.children} children gone"
-        print(f"seed {seed} kill {number:2}: {when}: {what}", flush=True)
+        what = f"cut off {met.running or 'no stage'}, {met.sealed} stages sealed, {met.children} children gone"
+        say(f"seed {seed}, kill {len(cuts)} at {when}: {what}")
     found, _ = finish(person, root, run, seed=seed)
     assert found == wanted, f"{found} is not {wanted}"
     only_the_killed_was_done_again(root, run, cuts)
-    print(
-        f"seed {seed}: {len(cuts)} kills, ledger {found.ledger_hash[:12]}, policy {found.policy[:12]}: as uninterrupted"
-    )
-    return Counter(str(cut.stage) if cut else "between" for cut in cuts)
+    same = f"ledger {found.ledger_hash[:12]} and policy {found.policy[:12]} as uninterrupted"
+    say(f"seed {seed}: {len(cuts)} kills, {same}")
+    return Counter(cut.stage.value if cut else "between stages" for cut in cuts)
+
+
+def say(text: str) -> None:
+    """One line, at once."""
+    print(text, flush=True)
 
 
 def main(words: Sequence[str]) -> None:
     """Drive every seed with one server."""
-    directory, kills, seeds = Path(words[0]), int(words[1]), [int(word) for word in words[2:]]
+    directory, seeds = Path(words[0]), [int(word) for word in words[1:]]
     total: Counter[str] = Counter()
     with Person(directory / "holder").server(directory / "root"):
         for seed in seeds:
-            total += drive(directory, kills, seed)
-    print(f"{total.total()} kills: " + ", ".join(f"{count} {word}" for word, count in sorted(total.items())))
+            total += drive(directory, seed)
+    say(f"{total.total()} kills: " + ", ".join(f"{count} {word}" for word, count in total.most_common()))
 
 
 if __name__ == "__main__":

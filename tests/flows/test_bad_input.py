@@ -157,7 +157,7 @@ def test_a_directory_that_is_not_a_run_is_not_made_one(tmp_path):
         (["rerun", "one", "solve", "--run", "base"], ["'one' is no iteration", "0.2"]),
         (["rerun", "0", "solve", "--run", "base"], ["0.0/solve", "update, validate"]),
         (["rerun", "0.1", "update", "--run", "base"], ["0.1/update", "propose, validate"]),
-        (["rerun", "1.1", "solve", "--run", "base"], ["rounds", "Nothing"]),
+        (["rerun", "1.1", "solve", "--run", "base"], ["only the bootstrap", "Say 1"]),
         (["rerun", "9", "solve", "--run", "base"], ["8/update", "not sealed", "azr rerun 8 update"]),
         (["rerun", "0.99", "propose", "--run", "base"], ["0.98/validate", "not sealed", "Nothing was written"]),
     ],
@@ -171,7 +171,7 @@ def test_what_a_run_has_not(azr, trained, words, said):
 
 def test_continuing_a_run_that_is_not_there(copied):
     done = copied.person.azr("train", "--root", copied.root, "--run", "nope")
-    complaint(done, "There is no run nope", "twin", "--config")
+    complaint(done, "There is no run nope", "Runs there: twin", "Nothing was written")
     assert not (copied.root / "nope").exists()
 
 

@@ -100,7 +100,6 @@ def test_the_console_script_says_one_line_and_debug_adds_the_traceback(tmp_path)
 
 
 def test_doctor_says_what_this_machine_can_do(azr):
-    pytest.importorskip("flows.doctor")
     plain = azr("doctor")
     assert plain.code == 0, plain.err
     for word in ("python", "seccomp", "torch", "prefect"):

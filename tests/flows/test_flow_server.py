@@ -1,5 +1,6 @@
 """The private Prefect server of a root: found and shared, gone with its last user, and leaving no trace elsewhere."""
 
+import fcntl
 import json
 import os
 import subprocess
@@ -49,9 +50,8 @@ def test_a_killed_training_leaves_no_server_once_its_last_user_is_gone(tmp_path,
     with prefect_server(root) as api:
         assert api == known["api"]
         assert os.environ["PREFECT_HOME"] == str(home_of(root))
-        process.send_signal(19)
-        children = kill_server_aside(process, root, serving)
-        assert children >= 0
+        killed = kill_now(process, root, "alone", spare=serving)
+        assert killed.running == Position(0, Stage.PROPOSE, 1)
         assert answers(api)
         assert not gone(serving)
     assert "PREFECT_HOME" not in os.environ
@@ -60,19 +60,6 @@ def test_a_killed_training_leaves_no_server_once_its_last_user_is_gone(tmp_path,
     assert picture(person.home) == {}
     assert picture(person.desk) == {}
     assert (root / ".prefect" / "prefect.db").is_file()
-
-
-def kill_server_aside(process, root, serving):
-    """Kill a training whose private server must live on: it is a child that is not to be gone."""
-    import signal
-
-    from azr_process import family
-
-    children = {pid: mark for pid, mark in family(process.pid).items() if pid not in serving}
-    process.send_signal(signal.SIGKILL)
-    process.communicate(timeout=60)
-    assert until(lambda: gone(children), 60), children
-    return len(children)
 
 
 def test_the_server_that_the_user_has_set_is_used_and_nothing_is_made(tmp_path, clean):
@@ -128,8 +115,6 @@ def test_a_user_that_dies_counts_no_more(tmp_path):
 
 
 def exclusive(home):
-    import fcntl
-
     with (home / "users.lock").open("ab") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

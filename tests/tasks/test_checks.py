@@ -4,9 +4,9 @@ from hypothesis import strategies as st
 
 from storage import ids
 from storage.ids import Mode, Place
+from storage.records import VALID
 from tasks.config import CurriculumConfig, SandboxConfig
 from tasks.reasoning.checks import (
-    VALID,
     Rejected,
     Rejection,
     answer_key,

@@ -117,8 +117,8 @@ def test_how_many_programs_run_at_a_time_changes_nothing(loop, scripted, tmp_pat
 
 
 REAL = {
-    "curriculum": {"proposals": 2, "inputs": 3, "visible": 1, "probes": 2, "buffer_tasks": 1},
-    "bootstrap": {"wanted": 1, "proposals": 6, "max_rounds": 4},
+    "curriculum": {"proposals": 2, "inputs": 6, "visible": 3, "probes": 2, "buffer_tasks": 1},
+    "bootstrap": {"wanted": 1, "proposals": 6, "max_rounds": 8},
     "sampling": {"proposer_tokens": 96, "solver_tokens": 96},
     "sandbox": {"validate_cpu_s": 1.0, "verify_cpu_s": 4.0},
 }

@@ -201,7 +201,7 @@ def test_text_made_to_be_slow_is_refused_quickly(text: str) -> None:
     start = time.process_time()
     with pytest.raises(Refused):
         parse_value(text)
-    assert time.process_time() - start < 0.2
+    assert time.process_time() - start < 2  # linear work takes a hundredth of it, quadratic work ten times as much
 
 
 SCALARS = (
