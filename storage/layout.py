@@ -17,6 +17,8 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
+import sys
 import time
 from pathlib import Path
 
@@ -112,7 +114,16 @@ def require_runs(root: Path) -> list[str]:
 def command(*words: str | int, root: Path, run: str | None = None) -> str:
     """A command line of `azr` to put in front of a person, quoted for the shell."""
     options = ["--root", str(root), *(["--run", run] if run else [])]
-    return shlex.join(["azr", *map(str, words), *options])
+    return shlex.join([_program(), *map(str, words), *options])
+
+
+def _program() -> str:
+    """What to type for `azr`: its path as given, when the shell would not find it by name."""
+    script = Path(sys.argv[0])
+    found = shutil.which("azr")
+    if script.name != "azr" or (found is not None and script.exists() and Path(found).samefile(script)):
+        return "azr"
+    return sys.argv[0]
 
 
 def rerun_command(root: Path, run: str, position: Position) -> str:
