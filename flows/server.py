@@ -27,6 +27,8 @@ START_SECONDS = 90.0  # a first start migrates a new database; 10 s alone, sever
 
 DELIVER_SECONDS = 30.0
 
+_started: list[subprocess.Popen[bytes]] = []  # kept, for a server may outlive our use of it
+
 
 class ServerError(AzrError, ConnectionError):
     """The Prefect server could not be started or reached."""
@@ -158,6 +160,7 @@ def _start(home: Path) -> str:
             env={**os.environ, **environment(home, api)},
             start_new_session=True,  # Ctrl-C reaches the training first
         )
+    _started.append(server)
     _wait_until(lambda: _healthy(api), server, log)
     (home / "server.json").write_text(json.dumps({"api": api, "pid": server.pid}))
     return api
