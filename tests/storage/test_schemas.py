@@ -146,7 +146,7 @@ def test_rows_that_cannot_be_stored_are_refused(samples):
 def test_schemas_mark_what_is_measured():
     marks = {field.name: field.metadata[b"azr"] for field in schema_of(Task)}
     assert marks["program"] == b"content"
-    assert {name for name, mark in marks.items() if mark == b"measured"} == {"cpu_us", "memory_kb"}
+    assert {name for name, mark in marks.items() if mark == b"measured"} == {"cpu_us", "memory_kb", "reason"}
     assert schema_of(Task).field("content_key").type == pa.uuid()
     assert not schema_of(Task).field("verdict").nullable
 
