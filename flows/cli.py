@@ -156,7 +156,7 @@ def show_config(
         run: Show the stored config of this run instead.
         settings: One config value, as key=value; may be repeated.
     """
-    from flows.look import print_config
+    from flows.provenance import print_config
 
     return print_config(common.root, file=config, run=run, settings=settings)
 

@@ -82,7 +82,10 @@ def pick_run(root: Path, run: str | None) -> str:
     if run is None:
         return max(names, key=lambda name: (root / name / layout.RUN_FILE).stat().st_mtime)
     if run not in names:
-        raise LedgerError(f"There is no run {run} below {root}. Runs there: {', '.join(names)}. Nothing was written.")
+        raise LedgerError(
+            f"There is no run {run} below {root}. Runs there: {', '.join(names)}. Nothing was written. "
+            f"Begin it: {layout.command('train', root=root, run=run)} --config FILE"
+        )
     return run
 
 

@@ -1,11 +1,9 @@
-"""The commands that look: runs, status, sql, config. What they print comes from views and named SQL."""
+"""The commands that look: runs, status, sql. What they print comes from views and named SQL."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
-from flows.config import Leaf, leaves, resolve
 from flows.console import Table, as_csv, as_json, as_table, say, say_json, summary
 from flows.launch import pick_run
 from storage import layout
@@ -70,19 +68,6 @@ def answer_sql(root: Path, sql: str, *, form: str) -> int:
     return 0
 
 
-def print_config(root: Path, *, file: Path | None, run: str | None, settings: Sequence[str]) -> int:
-    """Print every config value, whether it is identity or operational, what it means, and where it came from."""
-    base = None
-    if run is not None:
-        from flows.session import stored_config
-
-        base = stored_config(root, pick_run(root, run))
-    resolved = resolve(file, settings, base=base)
-    rows = [_config_row(leaf, resolved.sources[leaf.path]) for leaf in leaves(resolved.config)]
-    say(as_table(Table(("key", "value", "from", "kind", "meaning"), rows)))
-    return 0
-
-
 def records(result: Result) -> list[dict[str, object]]:
     """The rows of a result by column name."""
     return [dict(zip(result.columns, row, strict=True)) for row in result.rows]
@@ -91,11 +76,6 @@ def records(result: Result) -> list[dict[str, object]]:
 def table(result: Result) -> Table:
     """A result as something to print."""
     return Table(result.columns, result.rows)
-
-
-def _config_row(leaf: Leaf, source: str) -> tuple[str, str, str, str, str]:
-    value = leaf.value if isinstance(leaf.value, str) else str(leaf.value)
-    return leaf.path, value, source, leaf.key.value, leaf.description
 
 
 def _last_task(root: Path, run: str) -> str:

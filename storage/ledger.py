@@ -23,6 +23,7 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from storage import commit, layout
+from storage.access import locked, refuse_foreign, unwritable
 from storage.attempts import AttemptLog, AttemptRecord, Outcome, read_attempts
 from storage.audit import Finding, audit
 from storage.commit import Disk
@@ -63,10 +64,10 @@ class Ledger:
         Raises LedgerError when the run exists, another process is beginning it, or nothing can be written there.
         """
         directory = layout.run_directory(root, facts.run)
-        _refuse_foreign(directory)
+        refuse_foreign(directory)
         disk = disk or Disk()
         with contextlib.ExitStack() as undo:
-            lock = _locked(directory)
+            lock = locked(directory)
             undo.callback(lock.release)
             if (directory / layout.RUN_FILE).exists():
                 again = layout.command("train", root=root, run=facts.run)
@@ -74,7 +75,7 @@ class Ledger:
             try:
                 commit.write_facts(disk, directory, facts)
             except OSError as error:
-                raise _unwritable(directory, error) from error
+                raise unwritable(directory, error) from error
             ledger = cls(directory, facts, lock=lock, disk=disk)
             undo.pop_all()
         return ledger
@@ -91,7 +92,7 @@ class Ledger:
         if not write:
             return cls(directory, facts)
         with contextlib.ExitStack() as undo:
-            lock = _locked(directory)
+            lock = locked(directory)
             undo.callback(lock.release)
             commit.sweep(directory)
             ledger = cls(directory, facts, lock=lock, disk=disk)
@@ -297,37 +298,6 @@ def stage_text(position: Position) -> str:
 def _last(seals: Mapping[Position, Seal]) -> Seal | None:
     followed = {name for seal in seals.values() for name in seal.before}
     return next((seal for position, seal in seals.items() if str(position) not in followed), None)
-
-
-def _locked(directory: Path) -> WriterLock:
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        return WriterLock(directory)
-    except LedgerError:
-        raise
-    except OSError as error:
-        raise _unwritable(directory, error) from error
-
-
-def _unwritable(directory: Path, error: OSError) -> LedgerError:
-    another = layout.command("train", root=Path("DIR"))
-    return LedgerError(
-        f"Run {directory.name} cannot be written below {directory.parent}: {error}. Nothing was written. "
-        f"Make it writable, or choose another root: {another}"
-    )
-
-
-def _refuse_foreign(directory: Path) -> None:
-    """A directory that holds other things is not made a run."""
-    if (directory / layout.RUN_FILE).exists() or not directory.exists():
-        return
-    # What a run that was killed while it began leaves behind.
-    left = {layout.LOCK_FILE, layout.LOG_FILE, f"{layout.RUN_FILE}.partial"}
-    if not directory.is_dir() or {entry.name for entry in directory.iterdir()} - left:
-        raise LedgerError(
-            f"{directory} exists and is not a run. Nothing was written. Choose another name: "
-            f"{layout.command('train', root=directory.parent, run='NAME')}"
-        )
 
 
 def _cpu_us() -> int:
