@@ -10,12 +10,14 @@ from typing import Annotated, Literal
 
 from cyclopts import App, Group, Parameter
 
+from flows.version import code_version
 from storage.errors import AzrError
 
 app = App(
     name="azr",
     help="Absolute Zero Reasoner: a model teaches itself to reason; every task and reward is kept and can be asked.",
     help_on_error=False,
+    version=code_version,
 )
 show = App(name="show", help="Print one thing of a run, whole.")
 config_app = App(name="config", help="Look at configs.")
@@ -206,6 +208,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         complain(str(error))
         code = 1
     except KeyboardInterrupt:
+        sys.stderr.write("azr: stopped. What is sealed stays; the same command again continues.\n")
         code = 130
     except BrokenPipeError:  # the reader of our output went away, as in `azr sql ... | head`
         sys.stderr.close()

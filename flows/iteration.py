@@ -10,12 +10,15 @@ from pydantic import Field
 
 from flows.session import workshop
 from models.manifest import prune_optimizers
+from storage.ids import Position, Stage
+from storage.records import Checkpoint
 from tasks.propose import propose
 from tasks.solve import solve
 from tasks.stage import StageTask
 from tasks.update import update
 from tasks.validate import validate
 from tasks.verify import verify
+from tasks.workshop import Workshop
 
 STAGES: tuple[StageTask, ...] = (propose, validate, solve, verify, update)
 
@@ -29,4 +32,11 @@ def iteration(run: RunName, iteration: Annotated[int, Field(ge=1)], root: RootPa
     with workshop(root, run) as work:
         for stage in STAGES:
             stage.task(work, iteration, 0)
-        prune_optimizers(work.ledger.directory, keep=work.config.update.keep_optimizer)
+        prune_optimizers(work.ledger.directory, keep=_kept(work, iteration))
+
+
+def _kept(work: Workshop, iteration: int) -> set[str]:
+    """Directory names of the last sealed checkpoints, as many as the config keeps."""
+    first = max(1, iteration + 1 - work.config.update.keep_optimizer)
+    rows = (work.ledger.read(Checkpoint, Position(number, Stage.UPDATE))[0] for number in range(first, iteration + 1))
+    return {Path(row.directory).name for row in rows if row.directory is not None}

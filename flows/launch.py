@@ -93,6 +93,7 @@ def _choose(root: Path, file: Path | None, settings: Sequence[str], run: str | N
     """The config and the name of the run to train."""
     if file is not None:
         config = resolve(file, settings).config
+        layout.run_directory(root, run or config.name)  # raises for a name that no directory can have
         return config, run or config.name
     if not layout.run_names(root):
         raise ConfigError(
@@ -100,7 +101,10 @@ def _choose(root: Path, file: Path | None, settings: Sequence[str], run: str | N
             "Begin: azr train --config configs/nano.toml"
         )
     name = pick_run(root, run)
-    return resolve(None, settings, base=stored_config(root, name)).config, name
+    begun = max((attempt.position.iteration for attempt in Ledger.open(root, name).attempts()), default=0)
+    stored = stored_config(root, name)
+    stored = stored.model_copy(update={"iterations": max(stored.iterations, begun)})  # finish what was begun
+    return resolve(None, settings, base=stored).config, name
 
 
 def _finished(root: Path, name: str, config: RunConfig) -> bool:
@@ -114,7 +118,7 @@ def _finished(root: Path, name: str, config: RunConfig) -> bool:
         return False
     go_on = layout.command("train", root=root, run=name)
     say(
-        f"Run {name} has its {config.iterations} iterations (it has {done}). Nothing was run.\n"
+        f"Run {name} has its iterations: {done}, wanted {config.iterations}. Nothing was run.\n"
         f"  go on:        {go_on} --iterations {done + 2}\n"
         f"  another run:  {layout.command('train', root=root, run='NAME')} --config FILE\n"
         f"  look at it:   {layout.command('status', root=root, run=name)}"

@@ -153,7 +153,14 @@ def _start(home: Path) -> str:
     log = home / "server.log"
     with log.open("ab") as output:
         server = subprocess.Popen(
-            [sys.executable, "-m", "flows.server", str(home), str(port)],
+            [
+                sys.executable,
+                "-P",
+                "-m",
+                "flows.server",
+                str(home),
+                str(port),
+            ],  # -P: no module from the current directory
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,

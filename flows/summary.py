@@ -48,7 +48,10 @@ def summarise(root: Path, run: str, config: RunConfig) -> str:
         layout.command("sql", question, root=root),
         f"{layout.command('train', root=root, run=run)} --iterations {config.iterations + 2}",
     ]
-    page = [f"Run {run} has its {config.iterations} iterations.", as_table(Table(modes.columns, modes.rows))]
+    page = [
+        f"Run {run} has its iterations: {iteration}.",
+        as_table(Table(modes.columns, modes.rows)),
+    ]
     return "\n\n".join(["", *page, summary(facts), "Next:\n" + "\n".join(f"  {command}" for command in nexts)])
 
 

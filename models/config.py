@@ -10,12 +10,6 @@ from pydantic import Field
 from storage.config import Key, Section
 
 
-class EngineKind(StrEnum):
-    """What turns prompts into completions."""
-
-    HF = "hf"
-
-
 class DeviceKind(StrEnum):
     """Where tensors live."""
 
@@ -58,7 +52,6 @@ class ModelConfig(Section):
 class EngineConfig(Section):
     """Where and how wide completions are sampled; floating point rounding may depend on it, nothing else does."""
 
-    kind: Annotated[EngineKind, Key.OPERATIONAL, Field(description="hf: transformers, in this process")] = EngineKind.HF
     device: Annotated[
         DeviceKind, Key.OPERATIONAL, Field(description="auto takes a CUDA device when there is one, else the CPU")
     ] = DeviceKind.AUTO

@@ -83,19 +83,16 @@ def published(directory: Path) -> Published:
     )
 
 
-def prune_optimizers(run_directory: Path, *, keep: int, protect: Collection[str] = ()) -> list[Path]:
-    """Delete the optimizer state of all but the last `keep` checkpoints, and of none whose policy hash is protected.
+def prune_optimizers(run_directory: Path, *, keep: Collection[str]) -> list[Path]:
+    """Delete the optimizer state of every checkpoint whose directory is not named in `keep`; weights stay.
 
-    Returns the checkpoints that lost theirs. Weights are never deleted.
+    `keep` comes from what is sealed: a killed attempt may have left another checkpoint of the same iteration. Returns
+    the checkpoints that lost theirs.
     """
-    checkpoints = list_checkpoints(run_directory)
-    protected = {digest[:12] for digest in protect}
-    pruned = []
-    for directory in checkpoints[: max(0, len(checkpoints) - keep)]:
-        if directory.name.partition("-")[2] not in protected and (directory / OPTIMIZER).is_dir():
-            shutil.rmtree(directory / OPTIMIZER)
-            pruned.append(directory)
-    return pruned
+    spent = [path for path in list_checkpoints(run_directory) if path.name not in keep and (path / OPTIMIZER).is_dir()]
+    for directory in spent:
+        shutil.rmtree(directory / OPTIMIZER)
+    return spent
 
 
 def list_checkpoints(run_directory: Path) -> list[Path]:

@@ -17,18 +17,19 @@ CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 TOKENIZER = "tokenizer.json"
-# What a tokenizer is made of; it needs at least one of the vocabularies, and its text depends on all that are there.
+# What decides text and where it ends; a tokenizer needs at least one of the vocabularies.
 VOCABULARIES = (TOKENIZER, "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 TOKENIZER_FILES = (
     *VOCABULARIES,
     "added_tokens.json",
+    "generation_config.json",
     "chat_template.jinja",
     "merges.txt",
     "special_tokens_map.json",
     "tokenizer_config.json",
 )
 _HUB_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*(@[\w./-]+)?")
-_HUB_FILES = [CONFIG, "generation_config.json", WEIGHTS, INDEX, "model-*.safetensors", "LICENSE*", *TOKENIZER_FILES]
+_HUB_FILES = [CONFIG, WEIGHTS, INDEX, "model-*.safetensors", "LICENSE*", *TOKENIZER_FILES]
 _CHUNK = 1 << 20
 
 
@@ -46,10 +47,11 @@ def resolve_base(path: str) -> Path:
 
     Raises ConfigError when it is none of these, when the directory lacks files, or when the hub cannot be reached.
     """
+    local = _local(path)
     if path == NANO:
         directory = Path(__file__).parent / NANO
-    elif Path(path).expanduser().is_dir():
-        directory = Path(path).expanduser().resolve()
+    elif local is not None:
+        directory = local
     elif _HUB_NAME.fullmatch(path):
         directory = _download(path)
     else:
@@ -59,6 +61,15 @@ def resolve_base(path: str) -> Path:
         )
     require_files(directory)
     return directory
+
+
+def _local(path: str) -> Path | None:
+    """The local directory of that name, if there is one."""
+    try:
+        found = Path(path).expanduser()
+        return found.resolve() if found.is_dir() else None
+    except (OSError, RuntimeError):  # a name too long for the file system, or the home of nobody
+        return None
 
 
 def require_files(directory: Path) -> None:
@@ -85,7 +96,7 @@ def policy_files(directory: Path) -> list[str]:
 def policy_hash(directory: Path) -> str:
     """The policy's name: sha256 (hex) over names and contents of `policy_files`.
 
-    Generation defaults, licences and READMEs do not count. Raises EngineError when a file cannot be read.
+    Licences and READMEs do not count. Raises EngineError when a file cannot be read.
     """
     try:
         return combine({name: file_hash(directory / name) for name in policy_files(directory)})

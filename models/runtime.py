@@ -38,11 +38,6 @@ def quiet() -> None:
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call] # transformers leaves it untyped
 
 
-def seed(value: int) -> None:
-    """Seed torch's global generator, for code that draws from it (nothing in an iteration does)."""
-    torch.manual_seed(value & (1 << 63) - 1)
-
-
 def resolve_device(kind: DeviceKind) -> torch.device:
     """The device that the config asks for; raises EngineError for a CUDA device that is not there."""
     there = torch.cuda.is_available()

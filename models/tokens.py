@@ -35,6 +35,11 @@ class Tokenizer:
         ids: list[int] = self._inner.encode(text, add_special_tokens=False)
         return (*self._begin, *ids) if tuple(ids[:1]) != self._begin else tuple(ids)
 
+    @property
+    def special(self) -> tuple[str, ...]:
+        """The tokens that text written in a prompt can turn into by accident, such as an end token."""
+        return tuple(str(token) for token in self._inner.all_special_tokens)
+
     def count(self, text: str) -> int:
         """How many ids a prompt has."""
         return len(self.encode(text))
@@ -68,7 +73,7 @@ def load_tokenizer(directory: Path) -> Tokenizer:
     """
     try:
         inner = AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise EngineError(f"The tokenizer in {directory} could not be loaded: {error}. Nothing was written.") from error
     return Tokenizer(inner, _end_ids(inner, directory))
 

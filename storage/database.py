@@ -105,13 +105,6 @@ def ask(connection: duckdb.DuckDBPyConnection, statement: duckdb.Statement) -> R
     )
 
 
-def query_arrow(root: Path, sql: str, run: str | None = None) -> pa.Table:
-    """As `query`, as an Arrow table (UUIDs as text)."""
-    one_select(sql)
-    with connect(root, run) as connection, _explained():
-        return connection.query(sql).to_arrow_table()
-
-
 def one_select(sql: str) -> duckdb.Statement:
     """The statement in a text; raises ConfigError unless it is exactly one SELECT."""
     with _explained():

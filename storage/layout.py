@@ -142,3 +142,5 @@ def _entries(directory: Path) -> list[str]:
         return [entry.name for entry in directory.iterdir()]
     except (FileNotFoundError, NotADirectoryError):
         return []
+    except OSError as error:
+        raise LedgerError(f"{directory} cannot be read: {error}. Nothing was read or written.") from error

@@ -29,9 +29,22 @@ def find_base(config: LoopConfig, templates: TemplateSet) -> PolicyRef:
     return PolicyRef(policy_hash(directory), directory, 0)
 
 
+def _card(path: Path) -> dict[str, str]:
+    """What a base says about itself; empty when it says nothing."""
+    if not path.is_file():
+        return {}
+    try:
+        read = json.loads(path.read_text(encoding="utf-8"))
+        return {key: str(read[key]) for key in ("template_set", "template_hash")}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(
+            f"{path} is no card of a base model: {type(error).__name__}: {error}. Nothing was written. Restore it, or "
+            "remove it if the model was not trained with our templates."
+        ) from error
+
+
 def _require_templates(directory: Path, templates: TemplateSet) -> None:
-    card = directory / CARD
-    trained = json.loads(card.read_text(encoding="utf-8")) if card.is_file() else {}
+    trained = _card(directory / CARD)
     known = trained.get("template_hash")
     if known == templates.hash or (known is None and not templates.markup.base_must_know):
         return

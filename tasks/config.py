@@ -16,6 +16,21 @@ from storage.ids import Mode
 from tasks.sandbox.values import Refused, canonical, parse_value
 
 MODES = (Mode.DEDUCTION, Mode.ABDUCTION, Mode.INDUCTION)  # those with rules in tasks.reasoning.modes
+BANNED = (
+    *(
+        "logging",
+        "random",
+        "multiprocessing",
+        "pebble",
+        "subprocess",
+        "threading",
+        "datetime",
+        "time",
+        "hashlib",
+        "hmac",
+    ),
+    *("bcrypt", "calendar", "sys", "os", "shutil", "resource", "secrets", "uuid"),
+)
 _PROGRAM_GIVERS = frozenset({Mode.DEDUCTION, Mode.ABDUCTION})
 
 
@@ -183,6 +198,13 @@ class SandboxConfig(Section):
         int, Key.IDENTITY, Field(ge=8, description="longest input or output of a task, as literal text")
     ] = 1000
     max_message_chars: Annotated[int, Key.IDENTITY, Field(ge=8, description="longest induction message")] = 1000
+    banned_imports: Annotated[
+        tuple[str, ...],
+        Key.IDENTITY,
+        Field(
+            description="modules that a proposed program must not import (paper: the same but for resource and secrets)"
+        ),
+    ] = BANNED
     workers: Annotated[
         int, Key.OPERATIONAL, Field(ge=0, le=1024, description="programs run at a time; 0: one per core")
     ] = 0

@@ -13,7 +13,14 @@ from tasks.workshop import Workshop
 
 
 def check_fits(work: Workshop, task: Task) -> Rejected | None:
-    """A rejection when the task's own prompt, or one that shows it alone as a reference, is too long for the model."""
+    """A rejection when the task's own prompt, or one that shows it alone as a reference, does not fit the model.
+
+    It is too long, or the task's text would read as one of the tokenizer's special tokens.
+    """
+    texts = [task.program or "", task.message or "", *task.inputs, *task.outputs]
+    hidden = next((token for token in work.tokenizer.special if any(token in text for text in texts)), None)
+    if hidden is not None:
+        return Rejected(Rejection.MARKUP, f"it contains {hidden}, a special token of the model")
     for role, prompt in _prompts(work, task):
         tokens, limit = work.tokenizer.count(prompt), work.prompt_limit(role)
         if tokens > limit:

@@ -12,7 +12,7 @@ from storage.seeds import rng
 from tasks.fitting import fitting, reference_prompt
 from tasks.reasoning.curriculum import by_mode, draw_references
 from tasks.rollouts import Ask, sample
-from tasks.seeding import proposals_wanted, require_seeds
+from tasks.seeding import proposals_wanted, require_turn
 from tasks.stage import Outcome, stage
 from tasks.workshop import Workshop
 
@@ -23,7 +23,7 @@ Buffers = Mapping[Mode, Sequence[Task]]
 def propose(work: Workshop, at: Position) -> Outcome:
     """Ask for a task per slot of each mode, after references drawn from the valid tasks before this iteration."""
     buffers = by_mode(valid_tasks(work.ledger, at))
-    require_seeds(work, at, buffers)
+    require_turn(work, at, buffers)
     places = [
         Place(at.iteration, at.round, mode, slot)
         for mode, count in proposals_wanted(work.config, at, buffers).items()

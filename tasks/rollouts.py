@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from models.engines.base import Completion, FinishReason, Request
-from models.policy import PolicyRef, policy_hash, resolve_base
+from models.policy import PolicyRef, policy_hash
 from storage.errors import EngineError
 from storage.ids import Place, Position, Role, Source, pack
 from storage.records import Checkpoint, Rollout, Tokens
@@ -38,19 +38,18 @@ def sample(work: Workshop, at: Position, asks: Sequence[Ask]) -> tuple[list[Roll
 
 
 def policy_before(work: Workshop, at: Position) -> PolicyRef:
-    """The policy that the update before this iteration published.
+    """The policy that the update before this iteration published, its files being those that were sealed.
 
     Raises:
-        EngineError: the base model's files are no longer those that the run began with.
+        EngineError: the files are missing, or others than the run began with or published.
     """
     row = work.ledger.read(Checkpoint, previous_update(at))[0]
-    if row.directory is not None:
-        return PolicyRef(row.policy, work.ledger.directory / row.directory, row.iteration)
-    directory = resolve_base(work.config.model.path)
-    if (found := policy_hash(directory)) != row.policy:
+    directory = work.base if row.directory is None else work.ledger.directory / row.directory
+    found = policy_hash(directory) if directory.is_dir() else "nothing"
+    if found != row.policy:
         raise EngineError(
-            f"The base model in {directory} has hash {found[:12]}, but run {work.ledger.run} began with "
-            f"{row.policy[:12]}. Nothing was written. Put the old files back, or begin a new run: azr train --run NAME"
+            f"Policy {row.policy[:12]} of iteration {row.iteration} should lie in {directory}, which holds "
+            f"{found[:12]}. Nothing was written. Put the old files back, or begin a new run: azr train --run NAME"
         )
     return PolicyRef(row.policy, directory, row.iteration)
 

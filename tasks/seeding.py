@@ -20,10 +20,16 @@ def proposals_wanted(config: LoopConfig, at: Position, buffers: Mapping[Mode, Se
     return dict.fromkeys(lacking(config, buffers), config.bootstrap.proposals)
 
 
-def require_seeds(work: Workshop, at: Position, buffers: Mapping[Mode, Sequence[Task]]) -> None:
-    """Raise LedgerError when the first iteration is asked for before the bootstrap has filled the buffers."""
-    missing = lacking(work.config, buffers) if at.iteration == 1 else ()
-    if missing:
+def require_turn(work: Workshop, at: Position, buffers: Mapping[Mode, Sequence[Task]]) -> None:
+    """Raise LedgerError for a first iteration before the bootstrap is finished, and for a round after it."""
+    missing = lacking(work.config, buffers)
+    if at.iteration == 0 and (not missing or at.round > work.config.bootstrap.max_rounds):
+        why = "every mode has its seeds" if not missing else f"max_rounds is {work.config.bootstrap.max_rounds}"
+        raise LedgerError(
+            f"The bootstrap has no round {at.round}: {why}. Nothing was written. "
+            f"Run: {command('train', root=work.ledger.root, run=work.ledger.run)}"
+        )
+    if at.iteration == 1 and missing:
         wanted = work.config.bootstrap.wanted
         held = ", ".join(f"{mode} has {len(buffers.get(mode, ()))} of {wanted} seeds" for mode in missing)
         raise LedgerError(

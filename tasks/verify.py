@@ -11,6 +11,7 @@ from storage.ids import Position, Role, Source, Stage
 from storage.records import VALID, Answer, Reward, Rollout, Task
 from tasks.reasoning import parsing
 from tasks.reasoning.checks import Rejection, answer_key, reward_key
+from tasks.reasoning.modes import MODES, Block
 from tasks.reasoning.parsing import Format, Refusal, parse_answer
 from tasks.reasoning.rewards import Earned, accepted_reward, rejected_reward, rule_name, solver_reward
 from tasks.rollouts import finished
@@ -118,21 +119,23 @@ def _proposer_rewards(
     ]
 
 
-def _probe_results(attempted: Iterable[Attempted], answers: Iterable[Answer]) -> Mapping[int, list[bool]]:
-    """For each new task, whether each of its probes is correct."""
+def _probe_results(attempted: Iterable[Attempted], answers: Iterable[Answer]) -> Mapping[int, list[Verdict]]:
+    """For each new task, the verdicts of its probes."""
     new = {one.rollout.rollout_id for one in attempted if one.rollout.source is Source.NEW}
-    results: dict[int, list[bool]] = defaultdict(list)
+    results: dict[int, list[Verdict]] = defaultdict(list)
     for answer in answers:
         if answer.rollout_id in new:
-            results[answer.task_id].append(answer.verdict == Verdict.CORRECT)
+            results[answer.task_id].append(Verdict(answer.verdict))
     return results
 
 
-def _proposer_earned(work: Workshop, task: Task, probes: Mapping[int, Sequence[bool]]) -> Earned:
+def _proposer_earned(work: Workshop, task: Task, probes: Mapping[int, Sequence[Verdict]]) -> Earned:
     if task.verdict != VALID:
         return rejected_reward(work.config.rewards, Rejection(task.verdict))
-    results = probes[task.task_id]
-    return accepted_reward(work.config.rewards, solved=sum(results), probes=len(results))
+    verdicts = probes[task.task_id]
+    if MODES[task.mode].answer is Block.INPUT and Verdict.NONDETERMINISTIC in verdicts:
+        return rejected_reward(work.config.rewards, Rejection.NONDETERMINISTIC)  # its own program tossed a coin
+    return accepted_reward(work.config.rewards, solved=verdicts.count(Verdict.CORRECT), probes=len(verdicts))
 
 
 def _reward(work: Workshop, row: Answer | Task, role: Role, earned: Earned, *, rollout_id: int) -> Reward:

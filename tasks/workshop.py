@@ -109,7 +109,7 @@ class Workshop:
         """The run's tokenizer: the base model's, which every later policy keeps."""
         from models.tokens import load_tokenizer
 
-        return load_tokenizer(self._base)
+        return load_tokenizer(self.base)
 
     def prompt_limit(self, role: Role) -> float:
         """How many tokens a prompt may have, so that a completion of full length still fits the model."""
@@ -118,13 +118,13 @@ class Workshop:
         return math.inf if self._positions is None else self._positions - completion
 
     @cached_property
-    def _base(self) -> Path:
+    def base(self) -> Path:
         """Where the base model lies, looked for once: a hub's name would ask the network again for every prompt."""
         return resolve_base(self.config.model.path)
 
     @cached_property
     def _positions(self) -> int | None:
-        return context_length(self._base)
+        return context_length(self.base)
 
     @property
     def judging_limits(self) -> Limits:
@@ -145,5 +145,7 @@ class Workshop:
         if stage in _WITH_MODEL:
             from models import runtime
 
-            host |= runtime.host_facts(runtime.resolve_device(self.config.engine.device))
+            device = runtime.resolve_device(self.config.engine.device)
+            runtime.configure(threads=self.config.engine.threads, device=device)  # before the threads are counted
+            host |= runtime.host_facts(device)
         return Provenance(code_version=self.code_version, host=host, flow_run_id=flow_run_id)

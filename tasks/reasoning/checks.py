@@ -6,6 +6,7 @@ Also the content keys, by which duplicates are known. Nothing here runs a progra
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -17,8 +18,12 @@ from tasks.config import CurriculumConfig, SandboxConfig
 from tasks.reasoning.modes import MODES, Pairs
 from tasks.reasoning.parsing import Proposal
 from tasks.reasoning.prompts import TemplateSet
-from tasks.sandbox.values import Refused, canonical_arguments, parse_arguments
+from tasks.sandbox.values import Refused, canonical_arguments, equal, parse_arguments
 
+_IMPORTS = re.compile(r"\bfrom\s+([\w.]+)\s+import\b|\bimport\s+([\w., \t]+)")
+_IMPORTERS = re.compile(r"\b(?:__import__|importlib)\b")
+_HEADER = re.compile(r"def\s+f\s*\([^\n]*?:")
+_DEFINES = re.compile(r"\bdef\s+\w+\s*\(|\blambda\b")
 _LEAK_CHARS = 24  # a body shorter than this, spaces apart, may be said by chance: `return a + 1`
 
 
@@ -28,6 +33,7 @@ class Rejection(StrEnum):
     MALFORMED = "malformed"
     TOO_LARGE = "too_large"
     MARKUP = "markup"
+    BANNED = "banned"
     NOT_LITERAL = "not_literal"
     REPEATED_INPUT = "repeated_input"
     LEAKED_PROGRAM = "leaked_program"
@@ -56,12 +62,12 @@ def check_proposal(
 ) -> Proposal | Rejected:
     """The proposal with its inputs as canonical literals, or the first rule that it breaks.
 
-    In order: sizes, markup that would mislead a prompt, inputs that are no literals, inputs that repeat, a message that
-    gives the program away.
+    In order: sizes, markup that would mislead a prompt, banned imports, inputs that are no literals, inputs that
+    repeat, a message that gives the program away.
     """
     message = proposal.message or ""
     parts = {"program": (proposal.program,), "input": proposal.inputs, "message": (message,)}
-    rejected = _too_large(parts, sandbox) or _marked(parts, templates)
+    rejected = _too_large(parts, sandbox) or _marked(parts, templates) or _banned(proposal.program, sandbox)
     if rejected is not None:
         return rejected
     read = _canonical_inputs(proposal.inputs)
@@ -95,10 +101,17 @@ def check_novel(key: UUID, earlier: Mapping[UUID, int]) -> Rejected | None:
 
 
 def leaks(program: str, message: str) -> bool:
-    """Whether a message gives the program away: it defines `f`, or holds the program's body, white space apart."""
-    said = "".join(message.split())
-    body = "".join("".join(program.split("\n")[1:]).split())
-    return "deff(" in said or (len(body) >= _LEAK_CHARS and body in said)
+    """Whether a message gives the program away: it holds code that defines something, or the body of `f`.
+
+    White space and the word `return` do not count, so that neither breaks a match.
+    """
+    body = _bare(_HEADER.split(program, maxsplit=1)[-1])
+    said = _bare(message)
+    return _DEFINES.search(message) is not None or (len(body) >= _LEAK_CHARS and body in said)
+
+
+def _bare(text: str) -> str:
+    return "".join(text.split()).replace("return", "")
 
 
 def program_key(program: str) -> UUID:
@@ -161,6 +174,15 @@ def _marked(parts: Mapping[str, Sequence[str]], templates: TemplateSet) -> Rejec
     return None
 
 
+def _banned(program: str, sandbox: SandboxConfig) -> Rejected | None:
+    """Imports of clocks, randomness and the system, found in the text: the executor's checks do not rest on this."""
+    named = {
+        word.split(".")[0] for found in _IMPORTS.findall(program) for word in re.findall(r"[\w.]+", " ".join(found))
+    }
+    found = sorted(named & set(sandbox.banned_imports)) + _IMPORTERS.findall(program)
+    return Rejected(Rejection.BANNED, f"the program uses {found[0]}, which is banned") if found else None
+
+
 def _canonical_inputs(inputs: Sequence[str]) -> tuple[str, ...] | Rejected:
     read: list[str] = []
     for at, text in enumerate(inputs, start=1):
@@ -177,8 +199,10 @@ def _canonical_inputs(inputs: Sequence[str]) -> tuple[str, ...] | Rejected:
 
 
 def _repeated(inputs: Sequence[str]) -> Rejected | None:
-    first: dict[str, int] = {}
-    for at, text in enumerate(inputs, start=1):
-        if first.setdefault(text, at) != at:
-            return Rejected(Rejection.REPEATED_INPUT, f"input {at} repeats input {first[text]}: {text[:80]}")
+    """Equal by value: a dict in another order, or -0.0 for 0.0, is the same input."""
+    values = [parse_arguments(text).args for text in inputs]
+    for at, value in enumerate(values):
+        first = next((earlier for earlier in range(at) if equal(values[earlier], value)), None)
+        if first is not None:
+            return Rejected(Rejection.REPEATED_INPUT, f"input {at + 1} repeats input {first + 1}: {inputs[at][:80]}")
     return None

@@ -62,7 +62,7 @@ CURVES: dict[Curve, Callable[[float], float]] = {
 def rule_name(config: RewardConfig) -> str:
     """The reward rule in words, every value that decides a reward included."""
     rungs = " ".join(
-        f"{name}={value:g}"
+        f"{name}={str(value).removesuffix('.0')}"
         for name, value in (
             ("format", config.format),
             ("invalid", config.invalid),

@@ -3,7 +3,8 @@
 Deduction: the answer is a literal and is compared with the gold output; nothing is executed. Abduction: the answer is
 an argument list; the task's program runs on it, and any preimage of the gold output counts. Induction: the answer is a
 program; it runs on the hidden inputs. Gold never enters a child process, and an answer never becomes code but as the
-program that it is in induction. A bad answer is a verdict, never an exception.
+program that it is in induction. Every program runs in two interpreters, so that a coin toss is no right answer. A bad
+answer is a verdict, never an exception.
 """
 
 from __future__ import annotations
@@ -126,19 +127,22 @@ def _abduction(question: Question, answer: str, gold: tuple[object, ...], limits
     except Refused as error:
         return _failed(Verdict.UNPARSED, f"not a list of literals: {error}", question)
     program = question.program or ""
-    return _Plan(job=Job(program=program, inputs=(arguments,), limits=limits), gold=gold)
+    return _Plan(job=Job(program=program, inputs=(arguments,), limits=limits, interpreters=2), gold=gold)
 
 
 def _induction(question: Question, answer: str, gold: tuple[object, ...], limits: Limits) -> _Plan:
     hidden = question.inputs[question.visible :]
-    return _Plan(job=Job(program=answer, inputs=hidden, limits=limits), gold=gold)
+    return _Plan(job=Job(program=answer, inputs=hidden, limits=limits, interpreters=2), gold=gold)
+
+
+_COUNTED = frozenset({Status.OK, Status.ERROR})  # an error spoils its own input; any other end spoils them all
 
 
 def _compared(plan: _Plan, execution: Execution) -> Judgement:
     """The judgement of what a job gave; one that did not end well can pass some checks but is never correct."""
     texts = [output.text for output in execution.outputs]
     hits = [text is not None and equal(parse_value(text), gold) for text, gold in zip(texts, plan.gold, strict=True)]
-    passed, checks = sum(hits), len(hits)
+    passed, checks = sum(hits) if execution.status in _COUNTED else 0, len(hits)
     if execution.status is not Status.OK:
         verdict, reason = Verdict(execution.status.value), execution.reason
     elif passed == checks:

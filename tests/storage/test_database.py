@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from storage import ids
-from storage.database import VIEWS, ask, connect, one_select, query, query_arrow
+from storage.database import VIEWS, ask, connect, one_select, query
 from storage.errors import ConfigError, LedgerError
 from storage.ids import Mode, Place, Position, Stage
 from storage.layout import partition_of, run_names
@@ -100,10 +100,6 @@ def test_all_runs_answer_together(root, samples):
         samples.seal(other, samples.iteration(1) | samples.iteration(2))
     assert query(root, "SELECT run, count(*) FROM tasks GROUP BY ALL ORDER BY run").rows == (("nano", 2), ("other", 4))
     assert query(root, "SELECT run, count(*) FROM tasks GROUP BY ALL", run="other").rows == (("other", 4),)
-    assert query_arrow(root, "SELECT DISTINCT run FROM rewards ORDER BY 1").column("run").to_pylist() == [
-        "nano",
-        "other",
-    ]
 
 
 def test_a_root_with_any_name_can_be_asked(tmp_path, samples):
