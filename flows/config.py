@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, NamedTuple, TypeAlias, cast
 
-from pydantic import Field, ValidationError
+from pydantic import Field, JsonValue, ValidationError
 from pydantic.fields import FieldInfo
 
 from storage.config import Key, LedgerConfig, Section
@@ -77,6 +77,19 @@ def validated(values: Mapping[str, Json], sources: Mapping[str, str] | None = No
     except ValidationError as error:
         faults = [_fault(dict(fault), sources or {}) for fault in error.errors(include_url=False)]
         raise ConfigError("The config cannot be used. Nothing was started.\n" + "\n".join(faults)) from None
+
+
+def known_keys(section: type[Section], values: Mapping[str, JsonValue]) -> dict[str, Json]:
+    """The values whose keys a section has, at every level."""
+    kept: dict[str, Json] = {}
+    for name, value in values.items():
+        field = section.model_fields.get(name)
+        inner = None if field is None else field.annotation
+        if isinstance(value, dict) and isinstance(inner, type) and issubclass(inner, Section):
+            kept[name] = known_keys(inner, value)
+        elif field is not None:
+            kept[name] = value
+    return kept
 
 
 def leaves(section: Section, prefix: str = "") -> Iterator[Leaf]:

@@ -162,11 +162,10 @@ def _logged(root: Path, name: str) -> Iterator[None]:
     with log_file(layout.run_directory(root, name)) as path:
         try:
             yield
-        except AzrError:
+        except BaseException as error:
             logging.getLogger("azr").exception("run %s stopped", name)
-            raise
-        except Exception as error:
-            logging.getLogger("azr").exception("run %s stopped", name)
+            if isinstance(error, AzrError) or not isinstance(error, Exception):
+                raise
             raise _explained(error, path, root, name) from error
 
 

@@ -80,6 +80,11 @@ def prefect_server(root: Path) -> Iterator[str]:
     """
     os.environ.update({name: value for name, value in quiet().items() if name not in os.environ})
     if chosen := os.environ.get("PREFECT_API_URL"):
+        if not _healthy(chosen):
+            raise ServerError(
+                f"PREFECT_API_URL is {chosen}, and no Prefect server answers there. No stage was run. "
+                "Start that server, or take the private one: unset PREFECT_API_URL"
+            )
         yield chosen
         return
     home = home_of(root)

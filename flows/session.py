@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from flows.config import RunConfig, changed_identity, config_hash, validated
+from flows.config import RunConfig, changed_identity, config_hash, known_keys, validated
 from flows.version import code_version
 from storage import layout
 from storage.commit import Disk
 from storage.errors import ConfigError, LedgerError
 from storage.ledger import Ledger
-from storage.partitions import read_facts
+from storage.partitions import missing_files, read_facts
 from storage.seals import RunFacts
 from tasks.workshop import Reporter, Silent, Workshop
 
@@ -49,8 +49,9 @@ def workshop(
 
 
 def stored_config(root: Path, run: str) -> RunConfig:
-    """The config that a run began with."""
-    return validated(dict(read_facts(layout.run_directory(root, run)).config))
+    """The config that a run began with; keys that this version no longer has are left out."""
+    stored = dict(read_facts(layout.run_directory(root, run)).config)
+    return validated(known_keys(RunConfig, stored))
 
 
 def _opened(root: Path, run: str, config: RunConfig | None, reporter: Reporter | None) -> Workshop:
@@ -64,6 +65,7 @@ def _opened(root: Path, run: str, config: RunConfig | None, reporter: Reporter |
     if exists:
         require_same(root, run, config)
         ledger = Ledger.open(root, run, write=True, disk=disk)
+        missing_files(ledger.directory, {seal.position: seal for seal in ledger.sealed()})  # raises, before any work
     else:
         ledger = Ledger.create(root, _facts(run, config), disk=disk)
     return Workshop(ledger=ledger, config=config, code_version=code_version(), reporter=reporter or Silent())
@@ -87,13 +89,13 @@ def require_same(root: Path, run: str, config: RunConfig) -> None:
     if changed:
         raise ConfigError(
             f"Run {run} began with other values of keys that decide what it computes:\n" + "\n".join(changed) + "\n"
-            "Nothing was written. Put them back to continue it, or begin another run: azr train --run NAME"
+            "Nothing was written. Put them back to continue it, or begin another: azr train --run NAME --config FILE"
         )
     if facts.python != _python():
         raise ConfigError(
             f"Run {run} began under Python {facts.python}; this is Python {_python()}, whose programs may behave "
             f"differently. Nothing was written. Continue it with Python {facts.python}, or begin another run: "
-            "azr train --run NAME"
+            "azr train --run NAME --config FILE"
         )
 
 

@@ -28,6 +28,7 @@ _PARTS = {
         LEFT JOIN advantages v USING (run, rollout_id)
         WHERE a.task_id = {id} ORDER BY a.rollout_id""",
 }
+_TASKS = "SELECT id, mode, verdict FROM tasks"
 Record = dict[str, object]
 
 
@@ -41,7 +42,7 @@ def show_one_task(root: Path, run: str | None, written: str, *, as_json: bool) -
     if not found["task"] and not found["proposal"]:
         raise LedgerError(
             f"Run {name} has no task {written}. Nothing was written. Find one: "
-            + layout.command("sql", "FROM tasks", root=root)
+            + layout.command("sql", _TASKS, root=root)
         )
     if as_json:
         say_json({"run": name, "id": ids.text(packed), **found})

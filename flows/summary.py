@@ -42,7 +42,7 @@ def summarise(root: Path, run: str, config: RunConfig) -> str:
         "log": str(home / layout.LOG_FILE),
         "model": f"{model}   (AutoModelForCausalLM.from_pretrained reads it)",
     }
-    question = "SELECT * FROM rewards ORDER BY total DESC LIMIT 5"
+    question = "SELECT id, role, mode, total, rung FROM rewards ORDER BY total DESC LIMIT 5"
     nexts = [
         layout.command("show", "task", _example(root, run), root=root, run=run),
         layout.command("sql", question, root=root),

@@ -86,7 +86,7 @@ def publish(
         shutil.rmtree(scratch, ignore_errors=True)
         raise EngineError(
             f"Checkpoint {iteration} could not be written to {root}: {error}. Earlier checkpoints are untouched. "
-            f"Make room or mend the disk, then run: azr rerun {iteration} update"
+            "Make room or mend the disk, then run the same command again."
         ) from error
 
 

@@ -151,6 +151,8 @@ def _explained() -> Iterator[None]:
     except duckdb.IOException as error:
         raise LedgerError(f"A sealed file cannot be read: {error}. Nothing was changed. Run: azr status") from error
     except duckdb.Error as error:
+        if ".parquet" in str(error):  # what lies on disk is damaged, not the question
+            raise LedgerError(f"A sealed file cannot be read: {error}. Restore it from a backup.") from error
         raise ConfigError(
             f"DuckDB refuses this query: {error}\nNothing was run or changed. Views: {', '.join(VIEWS)}. "
             'Their columns: azr sql "DESCRIBE tasks"'

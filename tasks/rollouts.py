@@ -49,7 +49,8 @@ def policy_before(work: Workshop, at: Position) -> PolicyRef:
     if found != row.policy:
         raise EngineError(
             f"Policy {row.policy[:12]} of iteration {row.iteration} should lie in {directory}, which holds "
-            f"{found[:12]}. Nothing was written. Put the old files back, or begin a new run: azr train --run NAME"
+            f"{found[:12]}. Nothing was written. Put the old files back, or begin a new run: "
+            "azr train --run NAME --config FILE"
         )
     return PolicyRef(row.policy, directory, row.iteration)
 

@@ -24,7 +24,7 @@ _IMPORTS = re.compile(r"\bfrom\s+([\w.]+)\s+import\b|\bimport\s+([\w., \t]+)")
 _IMPORTERS = re.compile(r"\b(?:__import__|importlib)\b")
 _HEADER = re.compile(r"def\s+f\s*\([^\n]*?:")
 _DEFINES = re.compile(r"\bdef\s+\w+\s*\(|\blambda\b")
-_LEAK_CHARS = 24  # a body shorter than this, spaces apart, may be said by chance: `return a + 1`
+_LEAK_CHARS = 16  # a shorter body, without spaces and `return`, may be said by chance: `a + 1`
 
 
 class Rejection(StrEnum):

@@ -312,7 +312,7 @@ def test_the_same_command_again_says_that_the_run_has_its_iterations(trained, az
     before = picture(trained.root / trained.run)
     done = azr(*tiny(trained.root, trained.run))
     assert done.code == 0
-    assert f"Run {trained.run} has its 2 iterations" in done.out
+    assert f"Run {trained.run} has its iterations: 2, wanted 2." in done.out
     assert "--iterations 4" in done.out
     assert "--run NAME" in done.out
     assert picture(trained.root / trained.run) == before
@@ -321,7 +321,7 @@ def test_the_same_command_again_says_that_the_run_has_its_iterations(trained, az
 def test_fewer_iterations_than_there_are_is_no_error(trained, azr):
     done = azr("train", "--root", trained.root, "--run", trained.run, "--iterations", "1")
     assert done.code == 0
-    assert "has its 1 iterations (it has 2)" in done.out
+    assert "has its iterations: 2, wanted 1." in done.out
 
 
 @pytest.mark.parametrize("place_", [("1", "solve"), ("2", "update"), ("0", "validate"), ("0.1", "propose")])
@@ -353,7 +353,7 @@ def test_rerun_makes_one_missing_stage_and_train_the_rest(copied):
     assert rest.code == 0, rest.err
     assert re.search(r"iteration 3/3 +propose +sealed before", rest.out)
     assert "iteration 2/3" not in rest.out
-    assert "Run twin has its 3 iterations" in rest.out
+    assert "Run twin has its iterations: 3." in rest.out
     after = sealed(root, run)
     assert set(after) - set(before) == {Position(3, stage) for stage in Stage}
     assert set(after.values()) == {1}

@@ -64,7 +64,13 @@ def test_the_manifest_says_what_lies_there(policy, tmp_path):
     assert (manifest.optimizer, manifest.optimizer_steps) == (found.optimizer_hash, 1)
     assert manifest.bytes == sum(
         (found.policy.directory / name).stat().st_size
-        for name in ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
+        for name in (
+            "config.json",
+            "generation_config.json",
+            "model.safetensors",
+            "tokenizer.json",
+            "tokenizer_config.json",
+        )
     )
     assert published(found.policy.directory) == found
     (found.policy.directory / "tokenizer.json").write_text("{}")
@@ -183,9 +189,9 @@ def test_a_kill_leaves_all_or_nothing_and_the_next_attempt_cleans_up(policy, tmp
 def test_only_the_last_optimizer_states_are_kept(policy, tmp_path):
     made = [publish_one(tmp_path, policy, iteration=number, by=number / 8) for number in range(1, 6)]
     assert list_checkpoints(tmp_path) == [one.policy.directory for one in made]
-    pruned = prune_optimizers(tmp_path, keep=2, protect=[made[1].policy.hash])
-    assert pruned == [made[0].policy.directory, made[2].policy.directory]
-    assert prune_optimizers(tmp_path, keep=2, protect=[made[1].policy.hash]) == []
+    kept = {made[number].policy.directory.name for number in (1, 3, 4)}
+    assert prune_optimizers(tmp_path, keep=kept) == [made[0].policy.directory, made[2].policy.directory]
+    assert prune_optimizers(tmp_path, keep=kept) == []
     assert load_optimizer(made[1].policy.directory).steps == 2
     verify(made[0].policy.directory)
     with pytest.raises(EngineError, match=r"keeps no optimizer state .*keep_optimizer.*Fork from a later"):
@@ -193,7 +199,7 @@ def test_only_the_last_optimizer_states_are_kept(policy, tmp_path):
 
 
 def test_prune_without_checkpoints(tmp_path):
-    assert prune_optimizers(tmp_path, keep=1) == []
+    assert prune_optimizers(tmp_path, keep=()) == []
     assert list_checkpoints(tmp_path) == []
 
 

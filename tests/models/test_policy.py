@@ -42,9 +42,14 @@ def test_the_hash_is_of_what_decides(policy, tmp_path):
     directory = shutil.copytree(policy.directory, tmp_path / "elsewhere")
     assert policy_hash(directory) == policy.hash
     (directory / "README.md").write_text("words")
-    (directory / "generation_config.json").write_text("{}")
     assert policy_hash(directory) == policy.hash
-    for name in ("config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors"):
+    for name in (
+        "config.json",
+        "generation_config.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "model.safetensors",
+    ):
         before = (directory / name).read_bytes()
         (directory / name).write_bytes(before[:-1] + bytes([before[-1] ^ 1]))
         assert policy_hash(directory) != policy.hash

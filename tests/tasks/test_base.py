@@ -115,7 +115,10 @@ def test_a_base_that_does_not_fit_leaves_no_seal_and_can_be_mended(loop, base, t
         assert update(work, 0)
         row = work.ledger.read(Checkpoint, BASE)[0]
         seal = work.ledger.seal_of(BASE)
-    weights = sum((base / name).stat().st_size for name in ("config.json", "model.safetensors", "tokenizer.json"))
+    weights = sum(
+        (base / name).stat().st_size
+        for name in ("config.json", "generation_config.json", "model.safetensors", "tokenizer.json")
+    )
     assert (row.policy, row.parent, row.optimizer, row.directory) == (policy_hash(base), None, None, None)
     assert (row.optimizer_steps, seal.attempt, dict(seal.artifacts)) == (0, 2, {"policy": row.policy})
     assert row.bytes == weights + (base / "tokenizer_config.json").stat().st_size
@@ -135,8 +138,8 @@ def test_a_base_that_changes_after_the_run_began_is_refused_until_it_is_put_back
         with pytest.raises(EngineError) as error:
             propose(work, 0, 1)
         assert str(error.value) == (
-            f"The base model in {base} has hash {policy_hash(base)[:12]}, but run played began with {began[:12]}. "
-            "Nothing was written. Put the old files back, or begin a new run: azr train --run NAME"
+            f"Policy {began[:12]} of iteration 0 should lie in {base}, which holds {policy_hash(base)[:12]}. "
+            "Nothing was written. Put the old files back, or begin a new run: azr train --run NAME --config FILE"
         )
         assert work.ledger.seal_of(Position(0, Stage.PROPOSE, 1)) is None
         shutil.copy(tmp_path / "kept" / "config.json", base)

@@ -8,9 +8,11 @@ import pytest
 from models.manifest import read_manifest
 from models.policy import count_parameters, policy_hash, resolve_base
 from storage import ids
+from storage.errors import EngineError
 from storage.ids import Position, Role, Stage
 from storage.ledger import Ledger
 from storage.records import Advantage, Checkpoint, Reward, Rollout, UpdateMetric
+from tasks.propose import propose
 
 FIRST, SECOND = (Position(number, Stage.UPDATE) for number in (1, 2))
 PLUS = "def f(a):\n    return a + 1"
@@ -158,3 +160,16 @@ def test_an_iteration_in_which_nothing_can_be_learned_publishes_the_same_weights
     assert {row.policy for row in rows} == {policy_hash(resolve_base("nano"))}
     assert [row.optimizer_steps for row in rows] == [0, 0]
     assert rows[0].directory != rows[1].directory
+
+
+def test_a_checkpoint_whose_weights_were_changed_is_not_sampled_from(loop, tmp_path):
+    config = loop.config(curriculum=MODES)
+    with loop.open(tmp_path, config, loop.play(config, LINES, otherwise="")) as work:
+        loop.bootstrap(work)
+        loop.iterate(work, 1)
+        row = work.ledger.read(Checkpoint, FIRST)[0]
+        weights = work.ledger.directory / row.directory / "model.safetensors"
+        weights.write_bytes(weights.read_bytes()[:-1] + b"\x7f")
+        with pytest.raises(EngineError, match=f"Policy {row.policy[:12]} of iteration 1 should lie in"):
+            propose(work, 2)
+        assert work.ledger.seal_of(Position(2, Stage.PROPOSE)) is None
