@@ -33,6 +33,7 @@ from models.manifest import (
 )
 from models.policy import INDEX, PolicyRef, combine, file_hash, policy_files
 from storage.errors import EngineError
+from storage.layout import command
 
 _PARTIAL = ".partial"
 _COMPANIONS = (".json", ".jinja", ".txt", ".model")  # what a model directory holds beside its weights
@@ -86,7 +87,8 @@ def publish(
         shutil.rmtree(scratch, ignore_errors=True)
         raise EngineError(
             f"Checkpoint {iteration} could not be written to {root}: {error}. Earlier checkpoints are untouched. "
-            "Make room or mend the disk, then run the same command again."
+            "Make room or mend the disk, then run: "
+            + command("rerun", iteration, "update", root=run_directory.parent, run=run_directory.name)
         ) from error
 
 

@@ -5,7 +5,9 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import urllib.request
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 from azr_process import Person, await_stage, gone, picture, tiny, until
@@ -62,11 +64,31 @@ def test_a_killed_training_leaves_no_server_once_its_last_user_is_gone(tmp_path,
     assert (root / ".prefect" / "prefect.db").is_file()
 
 
+class Healthy(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *words):
+        pass
+
+
 def test_the_server_that_the_user_has_set_is_used_and_nothing_is_made(tmp_path, clean):
+    with HTTPServer(("127.0.0.1", 0), Healthy) as theirs:
+        threading.Thread(target=theirs.serve_forever, daemon=True).start()
+        os.environ["PREFECT_API_URL"] = f"http://127.0.0.1:{theirs.server_port}/api"
+        with prefect_server(tmp_path / "root") as api:
+            assert api == os.environ["PREFECT_API_URL"]
+            assert "PREFECT_HOME" not in os.environ
+        theirs.shutdown()
+    assert not (tmp_path / "root").exists()
+
+
+def test_a_server_that_the_user_has_set_and_that_is_away_is_named(tmp_path, clean):
     os.environ["PREFECT_API_URL"] = "http://127.0.0.1:9/api"
-    with prefect_server(tmp_path / "root") as api:
-        assert api == "http://127.0.0.1:9/api"
-        assert "PREFECT_HOME" not in os.environ
+    away = r"PREFECT_API_URL is http://127\.0\.0\.1:9/api.*unset PREFECT_API_URL"
+    with pytest.raises(ServerError, match=away), prefect_server(tmp_path / "root"):
+        pass
     assert not (tmp_path / "root").exists()
 
 
