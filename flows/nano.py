@@ -65,7 +65,7 @@ def pretrain(*, minutes: float, device: str, out: Path, tokens: int | None = Non
     say("Trained. Collecting the hashes of the programs seen.")
     publish(trainer, out)
     say(f"The model is in {out} ({trainer.progress.tokens / 1e6:.1f} million tokens seen).")
-    say(f"Try it: azr train --set model.path={out} --iterations 2")
+    say(f"Try it: azr train --config configs/nano.toml --run mine --set model.path={out} --iterations 2")
     return 0
 
 
