@@ -246,3 +246,20 @@ def test_shares_of_the_hidden_pairs_count_where_the_config_says_so(loop, tmp_pat
     assert earned == {name: (said.total, rungs[said.total]) for name, said in ANSWERS.items()} | half
     puzzles = loop.named(rewards, "1-ind-000")
     assert (puzzles.solve_rate, puzzles.total) == (0.2, pytest.approx(0.16)), "half right is not solved"
+
+
+COIN = "<|program|>def f(a):\n    return 1 if a == 5 else hash('a')<|input|>5"
+
+
+def test_a_task_whose_program_tosses_coins_for_other_inputs_is_paid_as_an_invalid_one(loop, tmp_path):
+    config = loop.config(curriculum={"modes": ["deduction", "abduction"]})
+    with loop.open(tmp_path, config, loop.play(config, {"1-abd-000": COIN}, otherwise="<|input|>6")) as work:
+        loop.bootstrap(work)
+        loop.iterate(work, 1, until=Stage.VERIFY)
+        at = Position(1, Stage.VERIFY)
+        answers = [row for row in work.ledger.read(Answer, at) if row.task_id == ids.parse("1-abd-000")]
+        rewards = {row.rollout_id: row for row in work.ledger.read(Reward, at)}
+    assert {row.verdict for row in answers} == {"nondeterministic"}
+    paid = rewards[ids.parse("1-abd-000")]
+    assert (paid.rung, paid.total, paid.solve_rate) == ("invalid", config.rewards.invalid, None)
+    assert {rewards[row.rollout_id].rung for row in answers} == {"wrong"}
