@@ -19,7 +19,7 @@ def test_pretraining_publishes_a_model_and_goes_on_where_it_was(tmp_path, small_
     assert nano.pretrain(minutes=1, device="cpu", out=tmp_path, tokens=1500) == 0
     said = capsys.readouterr().out
     assert "million tokens" in said
-    assert f"azr train --set model.path={tmp_path}" in said
+    assert f"--set model.path={tmp_path}" in said
     facts = json.loads((tmp_path / nano.BASE).read_text())
     assert facts["tokens"] >= 1500
     assert len(read_memory(tmp_path)) == facts["programs"] > 10
