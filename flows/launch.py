@@ -46,7 +46,8 @@ def relaunch(*, root: Path, run: str | None, iteration: str, stage: str) -> int:
     name = pick_run(root, run)
     at = _position(iteration, stage)
     require_stage(at)
-    seal = Ledger.open(root, name).seal_of(at)
+    ledger = Ledger.open(root, name)
+    seal = ledger.seal_of(at)
     if seal is not None:
         say(
             f"Stage {at} of run {name} is sealed (attempt {seal.attempt}), and what is sealed is never replaced. "
@@ -54,7 +55,8 @@ def relaunch(*, root: Path, run: str | None, iteration: str, stage: str) -> int:
             f"  another run:  {layout.command('train', root=root, run='NAME')} --config FILE"
         )
         return 0
-    _require_needs(root, name, at)
+    for needed in needs(ledger, at):  # refuse before a server is started
+        ledger.require(needed, needed_by=at)
     last = max(at.iteration, stored_config(root, name).iterations)
     console = TrainingConsole(first=at.iteration, last=last)
     with workshop(root, name, reporter=console), _logged(root, name), prefect_server(root):
@@ -63,13 +65,6 @@ def relaunch(*, root: Path, run: str | None, iteration: str, stage: str) -> int:
         rerun_stage(name, at.iteration, at.stage, at.round, root)
     say(f"Next: {layout.command('train', root=root, run=name)}")
     return 0
-
-
-def _require_needs(root: Path, name: str, at: Position) -> None:
-    """Raise LedgerError when the stage's inputs are not sealed, before a server is started for it."""
-    ledger = Ledger.open(root, name)
-    for needed in needs(ledger, at):
-        ledger.require(needed, needed_by=at)
 
 
 def pick_run(root: Path, run: str | None) -> str:

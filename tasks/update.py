@@ -124,14 +124,13 @@ def _train(work: Workshop, at: Position, policy: PolicyRef, samples: Sequence[Sa
 
 
 def _publish(work: Workshop, at: Position, policy: PolicyRef, result: UpdateResult) -> Published:
-    published = checkpoints.publish(
+    return checkpoints.publish(
         run_directory=work.ledger.directory,
         iteration=at.iteration,
         parent=policy,
         model=result.model,
         optimizer=result.optimizer,
     )
-    return published
 
 
 def _checkpoint(work: Workshop, at: Position, policy: PolicyRef, published: Published) -> Checkpoint:
