@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+import random
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from models.config import Whitening
 from storage.ids import Mode, Role
@@ -57,6 +58,16 @@ def advantages(rewarded: Sequence[Rewarded], *, whiten: Whitening = Whitening.SA
         groups[row.role, row.mode].append(row)
     statistics = {group: _statistics(rows, whiten) for group, rows in groups.items()}
     return [_whitened(row, statistics[row.role, row.mode]) for row in rewarded]
+
+
+def shuffled(rewarded: Sequence[Rewarded], draw: random.Random) -> list[Rewarded]:
+    """The rollouts in their order, the rewards of each (role, mode) dealt among them at random: a control."""
+    pools: dict[tuple[Role, Mode], list[float]] = defaultdict(list)
+    for row in rewarded:
+        pools[row.role, row.mode].append(row.reward)
+    for pool in pools.values():
+        draw.shuffle(pool)
+    return [replace(row, reward=pools[row.role, row.mode].pop()) for row in rewarded]
 
 
 def loss_weights(rewarded: Sequence[Rewarded], *, role_weights: Mapping[Role, float]) -> list[float]:

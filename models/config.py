@@ -32,6 +32,13 @@ class Averaging(StrEnum):
     TOKEN = "token"  # noqa: S105 - a unit of text, not a secret
 
 
+class Ablation(StrEnum):
+    """What an update leaves out on purpose, to learn what it is good for."""
+
+    NONE = "none"
+    SHUFFLED_REWARDS = "shuffled_rewards"
+
+
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -129,6 +136,14 @@ class UpdateConfig(Section):
         Key.IDENTITY,
         Field(description="share of the solver's samples in the loss, before scaling", ge=0, le=1e6),
     ] = 1.0
+    ablation: Annotated[
+        Ablation,
+        Key.IDENTITY,
+        Field(
+            description="shuffled_rewards: the control that learns from rewards dealt at random within each role and "
+            "mode; what was earned is recorded all the same"
+        ),
+    ] = Ablation.NONE
     micro_tokens: Annotated[
         int,
         Key.OPERATIONAL,

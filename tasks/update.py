@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from models import checkpoints
-from models.advantages import Rewarded, Whitened, advantages, loss_weights
-from models.config import UpdateConfig
+from models.advantages import Rewarded, Whitened, advantages, loss_weights, shuffled
+from models.config import Ablation, UpdateConfig
 from models.manifest import Published
 from models.policy import PolicyRef, count_parameters, policy_files
 from models.samples import Metric, Sample, UpdateInputs
@@ -15,7 +15,9 @@ from models.updater import UpdateResult
 from models.updater import update as train_on
 from storage.ids import Position, Role, Stage
 from storage.records import Advantage, Checkpoint, Reward, Tokens, UpdateMetric
+from storage.seeds import rng
 from tasks.base import find_base
+from tasks.loop import LoopConfig
 from tasks.needs import BASE, previous_update
 from tasks.rollouts import policy_before
 from tasks.stage import Outcome, stage
@@ -31,7 +33,7 @@ def update(work: Workshop, at: Position) -> Outcome:
     rewards = work.ledger.read(Reward, at._replace(stage=Stage.VERIFY))
     tokens = _tokens(work, at)
     rewarded = [_rewarded(reward, tokens[reward.rollout_id]) for reward in rewards]
-    rows = _advantages(at, rewarded, work.config.update)
+    rows = _advantages(at, learnt_from(work.config, at, rewarded), work.config.update)
     samples = [_sample(row, tokens[row.rollout_id]) for row in rows]
     result = _train(work, at, policy, samples)
     published = _publish(work, at, policy, result)
@@ -42,7 +44,7 @@ def update(work: Workshop, at: Position) -> Outcome:
             Checkpoint: [_checkpoint(work, at, policy, published)],
         },
         artifacts={"policy": published.policy.hash, "optimizer": published.optimizer_hash},
-        note=_note(result.metrics, len(samples)),
+        note=_note(work.config.update, result.metrics, len(samples)),
     )
 
 
@@ -77,6 +79,13 @@ def _rewarded(reward: Reward, tokens: Tokens) -> Rewarded:
         reward=reward.total,
         length=len(tokens.completion_ids),
     )
+
+
+def learnt_from(config: LoopConfig, at: Position, rewarded: Sequence[Rewarded]) -> Sequence[Rewarded]:
+    """The rewards that the update learns from: those that were earned, unless the config asks for an ablation."""
+    if config.update.ablation is Ablation.SHUFFLED_REWARDS:
+        return shuffled(rewarded, rng(config.seed, at.iteration, at.round, "shuffled rewards"))
+    return rewarded
 
 
 def _advantages(at: Position, rewarded: Sequence[Rewarded], config: UpdateConfig) -> list[Advantage]:
@@ -159,6 +168,9 @@ def _metric(at: Position, metric: Metric) -> UpdateMetric:
     )
 
 
-def _note(metrics: Sequence[Metric], samples: int) -> str:
+def _note(config: UpdateConfig, metrics: Sequence[Metric], samples: int) -> str:
+    ablation = "" if config.ablation is Ablation.NONE else f"ABLATION {config.ablation}: "
     shown = {metric.name: metric.value for metric in metrics if metric.role == metric.mode == "all"}
-    return f"{samples} rollouts, loss {shown.get('loss', 0.0):+.4f}, gradient {shown.get('grad_norm', 0.0):.3f}"
+    return (
+        f"{ablation}{samples} rollouts, loss {shown.get('loss', 0.0):+.4f}, gradient {shown.get('grad_norm', 0.0):.3f}"
+    )

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.advantages import Rewarded, advantages, loss_weights
+from models.advantages import Rewarded, advantages, loss_weights, shuffled
 from models.config import Whitening
 from storage.ids import Mode, Role
 
@@ -124,3 +124,16 @@ def test_loss_weights_sum_to_1(places):
         for number, (role, task) in enumerate(places)
     ]
     assert math.fsum(loss_weights(rows, role_weights={Role.PROPOSER: 1.0, Role.SOLVER: 2.0})) == pytest.approx(1)
+
+
+def test_shuffled_rewards_are_the_same_rewards_within_each_group():
+    rows = [
+        *rewarded([float(at) for at in range(20)]),
+        *rewarded([float(100 + at) for at in range(20)], role=Role.PROPOSER, start=50),
+    ]
+    dealt = shuffled(rows, random.Random(3))
+    assert [row.rollout_id for row in dealt] == [row.rollout_id for row in rows]
+    for half in (slice(0, 20), slice(20, 40)):
+        assert sorted(row.reward for row in dealt[half]) == [row.reward for row in rows[half]]
+        assert [row.reward for row in dealt[half]] != [row.reward for row in rows[half]]
+    assert dealt == shuffled(rows, random.Random(3))
