@@ -1,4 +1,4 @@
-"""Pre-training of the nano base: documents to tokens to a model directory that `model.path` can name."""
+"""The nano base: pre-training (documents to tokens to a directory that `model.path` can name), and its figures."""
 
 from __future__ import annotations
 
@@ -14,25 +14,16 @@ from models.architecture import new_base, write_base
 from models.config import DeviceKind, EngineConfig
 from models.engines.base import Engine
 from models.engines.hf import HfEngine
-from models.policy import PolicyRef, policy_hash
+from models.policy import NANO, PolicyRef, policy_hash, resolve_base
 from models.pretraining import Example, Progress, Schedule, Trainer, new_trainer, resume, save, saved_schedule, train
 from models.vocabulary import END, encode
 from storage.errors import ConfigError
 from storage.ids import Mode
 from storage.seeds import rng
 from tasks.nano.documents import TEMPLATES, documents
-from tasks.nano.evaluation import (
-    LEVELS,
-    Share,
-    held_out_samples,
-    judge_proposals,
-    novel,
-    problems,
-    propose,
-    solve,
-)
-from tasks.nano.holdout import Split
-from tasks.nano.memory import Memory, read_memory, remember, write_memory
+from tasks.nano.evaluation import Share, judge_proposals, novel, propose, solve
+from tasks.nano.exams import LEVELS, PARTS, held_out
+from tasks.nano.memory import FILE, Memory, read_memory, remember, write_memory
 from tasks.nano.samples import Sample, draw_sample
 from tasks.reasoning.modes import MODES
 from tasks.reasoning.prompts import load_templates
@@ -139,30 +130,46 @@ def publish(trainer: Trainer, out: Path) -> None:
     (out / BASE).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
 
 
-def evaluate(directory: Path, *, count: int = 300, proposals: int = 500, temperatures: Sequence[float] = (0, 1)) -> int:
-    """Print what a base can do: held-out problems by part, level and mode, then its proposals; returns the exit code.
+def evaluate(model: str, *, count: int, proposals: int, temperatures: Sequence[float]) -> int:
+    """Print what a base or a later policy of it can do; returns the exit code.
 
     Args:
-        directory: the model, with the hashes of its pre-training programs.
+        model: ``nano`` or the model's directory; the hashes of its pre-training programs must lie there or in nano.
         count: held-out problems per part, level and mode.
-        proposals: proposals per mode, each valid and novel one probed 8 times.
+        proposals: proposals per mode, each valid and novel one probed 8 times; 0 leaves them out.
         temperatures: of the held-out answers; 0 is greedy.
+
+    Raises ConfigError for more problems than there are, EngineError for a directory that is no model.
     """
+    directory = resolve_base(model)
     engine = HfEngine(EngineConfig(threads=1))
     engine.load(PolicyRef(policy_hash(directory), directory, 0))
-    rows: list[list[object]] = []
     with Executor(workers=1) as executor:
-        for part, level, mode in product((Split.PROGRAM, Split.STRUCTURE), LEVELS, MODES):
-            asked = problems(mode, held_out_samples(level, count, part))
-            for temperature in temperatures:
-                solved = solve(engine, executor, asked, temperature=temperature, seed=5)
-                right = Share(sum(one.right for one in solved), len(solved))
-                rows.append([part, level, mode, f"{temperature:g}", right])
-        say(as_table(Table(["held out by", "level", "mode", "temperature", "right"], rows)))
-        pool = [draw_sample(rng("nano references", number)) for number in range(_POOL)]
-        for mode in MODES:
-            _say_proposals(engine, executor, mode, pool, proposals, read_memory(directory))
+        _say_held_out(engine, executor, count, temperatures)
+        if proposals:
+            pool = [draw_sample(rng("nano references", number)) for number in range(_POOL)]
+            for mode in MODES:
+                _say_proposals(engine, executor, mode, pool, proposals, _memory(directory))
     return 0
+
+
+def _say_held_out(engine: Engine, executor: Executor, count: int, temperatures: Sequence[float]) -> None:
+    """A table of the shares of held-out problems solved."""
+    rows: list[list[object]] = []
+    for part, temperature in product(PARTS, temperatures):
+        shares = []
+        for level, mode in product(LEVELS, MODES):
+            solved = solve(engine, executor, held_out(mode, level, part, count), temperature=temperature, seed=5)
+            shares.append(Share(sum(one.right for one in solved), len(solved)))
+            rows.append([part, f"{temperature:g}", level, mode, shares[-1]])
+        everything = Share(sum(share.hits for share in shares), sum(share.of for share in shares))
+        rows.append([part, f"{temperature:g}", "all", "all", everything])
+    say(as_table(Table(["held out by", "temperature", "level", "mode", "right"], rows)))
+
+
+def _memory(directory: Path) -> Memory:
+    """The programs that the base of a model has seen: a policy that self-play made stands on the shipped one."""
+    return read_memory(directory if (directory / FILE).is_file() else resolve_base(NANO))
 
 
 def _say_proposals(

@@ -1,7 +1,7 @@
 """Pre-training of a small causal language model on a stream of (prompt, completion) pairs.
 
 Everything is a pure function of the seed, the stream and the schedule, so a run that was stopped goes on to the same
-losses. The whole state is one safetensors file: weights, AdamW moments, and the numbers of `Progress` in its header.
+losses. The whole state is one safetensors file: weights, optimizer states, and the numbers of `Progress` in its header.
 
 Shapes: B documents of a micro-batch, T tokens of its longest one, V vocabulary.
 """
@@ -44,16 +44,19 @@ Source = Callable[[int], Iterator[Sequence[Example]]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Schedule:
-    """How to train: `tokens` in all, AdamW, and how many tokens one optimizer step takes from which token on."""
+    """How to train: `tokens` in all, the rates, and how many tokens one optimizer step takes from which token on.
+
+    Muon (https://kellerjordan.github.io/posts/muon/) moves the matrices, AdamW the embedding and the norms.
+    """
 
     tokens: int
     seed: int = 1
-    learning_rate: float = 3e-3
+    matrix_rate: float = 2e-2
+    learning_rate: float = 4e-3
     betas: tuple[float, float] = (0.9, 0.95)
-    weight_decay: float = 0.01
     gradient_clip: float = 1.0
     warmup_steps: int = 100
-    decay_share: float = 0.35  # the rate falls linearly over the last part
+    decay_share: float = 0.4  # the rate falls linearly over the last part
     final_rate: float = 0.02  # of the learning rate, where the decay ends
     prompt_weight: float = 0.1  # loss weight of prompt tokens; completion tokens weigh 1
     micro_tokens: int = 1024
@@ -63,11 +66,11 @@ class Schedule:
         """Tokens of a step that begins after `tokens` of them."""
         return next(size for start, size in reversed(self.batches) if tokens >= start)
 
-    def rate(self, step: int, tokens: int) -> float:
-        """The learning rate of a step."""
+    def pace(self, step: int, tokens: int) -> float:
+        """What the learning rates are multiplied with at a step."""
         left = 1 - tokens / self.tokens
         decay = min(1.0, max(self.final_rate, left / self.decay_share))
-        return self.learning_rate * decay * min(1.0, (step + 1) / self.warmup_steps)
+        return decay * min(1.0, (step + 1) / self.warmup_steps)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,24 +86,23 @@ class Progress:
 
 @dataclass(slots=True)
 class Trainer:
-    """A model with its optimizer; it owns the state that `save` writes and `resume` reads."""
+    """A model with its optimizers; it owns the state that `save` writes and `resume` reads."""
 
     model: PreTrainedModel
     schedule: Schedule
-    optimizer: torch.optim.AdamW
+    matrices: torch.optim.Muon
+    others: torch.optim.AdamW
     progress: Progress
 
 
 def new_trainer(model: PreTrainedModel, schedule: Schedule) -> Trainer:
     """A trainer at the beginning of its schedule."""
-    optimizer = torch.optim.AdamW(
-        model.parameters(),
-        lr=schedule.learning_rate,
-        betas=schedule.betas,
-        weight_decay=schedule.weight_decay,
-        fused=True,
-    )
-    return Trainer(model, schedule, optimizer, Progress())
+    matrices, others = [], []
+    for name, weights in model.named_parameters():
+        (matrices if weights.ndim == 2 and "embed" not in name else others).append(weights)
+    muon = torch.optim.Muon(matrices, lr=schedule.matrix_rate, weight_decay=0.0)
+    adamw = torch.optim.AdamW(others, lr=schedule.learning_rate, betas=schedule.betas, weight_decay=0.0, fused=True)
+    return Trainer(model, schedule, muon, adamw, Progress())
 
 
 def train(
@@ -148,7 +150,7 @@ def _train_block(trainer: Trainer, block: Sequence[Example]) -> None:
     while waiting and tokens < schedule.tokens:
         count = max(1, schedule.batch_tokens(tokens) // schedule.micro_tokens)
         batch, waiting = waiting[:count], waiting[count:]
-        _step(trainer, batch, schedule.rate(step, tokens), meter)
+        _step(trainer, batch, schedule.pace(step, tokens), meter)
         step += 1
         tokens += sum(length(example) for micro in batch for example in micro)
     trainer.progress = replace(
@@ -186,17 +188,19 @@ def padded(example: Example) -> int:
     return -(-length(example) // _LENGTH_STEP) * _LENGTH_STEP
 
 
-def _step(trainer: Trainer, batch: list[list[Example]], rate: float, meter: _Meter) -> None:
+def _step(trainer: Trainer, batch: list[list[Example]], pace: float, meter: _Meter) -> None:
     """One optimizer step: the weighted mean loss of a batch, its gradient clipped."""
-    weight = sum(_weight(example, trainer.schedule.prompt_weight) for micro in batch for example in micro)
+    schedule = trainer.schedule
+    weight = sum(_weight(example, schedule.prompt_weight) for micro in batch for example in micro)
     for micro in batch:
         loss = _weighted_loss(trainer, micro, meter)
         (loss / weight).backward()  # type: ignore[no-untyped-call]  # torch's own annotation is missing
-    nn.utils.clip_grad_norm_(trainer.model.parameters(), trainer.schedule.gradient_clip)
-    for group in trainer.optimizer.param_groups:
-        group["lr"] = rate
-    trainer.optimizer.step()
-    trainer.optimizer.zero_grad(set_to_none=True)
+    nn.utils.clip_grad_norm_(trainer.model.parameters(), schedule.gradient_clip)
+    for optimizer, rate in ((trainer.matrices, schedule.matrix_rate), (trainer.others, schedule.learning_rate)):
+        for group in optimizer.param_groups:
+            group["lr"] = rate * pace
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
 
 
 def _weight(example: Example, prompt_weight: float) -> float:
@@ -240,36 +244,39 @@ class _Meter:
         return {kind: self.sums[kind] / self.counts[kind] for kind in sorted(self.sums)}
 
 
-_MOMENTS = ("exp_avg", "exp_avg_sq")
-
-
 def save(trainer: Trainer, path: Path) -> None:
-    """Write weights, moments and progress as one file, in place of the last one (atomic rename)."""
+    """Write weights, optimizer states and progress as one file, in place of the last one (atomic rename)."""
     tensors: dict[str, Tensor] = {}
     for name, weights in trainer.model.named_parameters():
         tensors[f"weights/{name}"] = weights.detach().contiguous().cpu()
-        state = trainer.optimizer.state.get(weights, {})
-        for moment in _MOMENTS:
-            tensors[f"{moment}/{name}"] = state.get(moment, torch.zeros_like(weights)).contiguous().cpu()
+        state = _optimizer(trainer, weights).state.get(weights, {})
+        tensors |= {f"{part}/{name}": tensor.contiguous().cpu() for part, tensor in state.items()}
     header = {"progress": json.dumps(asdict(trainer.progress)), "schedule": json.dumps(asdict(trainer.schedule))}
     fresh = path.with_suffix(".new")
     save_file(tensors, fresh, metadata=header)
     fresh.replace(path)
 
 
+def _optimizer(trainer: Trainer, weights: nn.Parameter) -> torch.optim.Optimizer:
+    mine = any(weights is one for group in trainer.matrices.param_groups for one in group["params"])
+    return trainer.matrices if mine else trainer.others
+
+
 def resume(trainer: Trainer, path: Path) -> Progress:
     """Put a saved state into a trainer of the same model; raises EngineError when the file is of another one."""
     with safe_open(path, framework="pt") as file:
         trainer.progress = Progress(**json.loads(file.metadata()["progress"]))
-        known = set(file.keys())
+        known = {key.split("/", 1)[1]: set[str]() for key in file.keys()}  # noqa: SIM118 - the file is no mapping
+        for key in file.keys():  # noqa: SIM118
+            part, name = key.split("/", 1)
+            known[name].add(part)
         for name, weights in trainer.model.named_parameters():
-            if f"weights/{name}" not in known or tuple(file.get_slice(f"weights/{name}").get_shape()) != weights.shape:
+            if name not in known or tuple(file.get_slice(f"weights/{name}").get_shape()) != weights.shape:
                 raise EngineError(f"{path} holds no {name} of shape {tuple(weights.shape)}; choose another --out.")
             with torch.no_grad():
                 weights.copy_(file.get_tensor(f"weights/{name}"))
-            trainer.optimizer.state[weights] = {
-                "step": torch.tensor(float(trainer.progress.step), device=weights.device),
-                **{moment: file.get_tensor(f"{moment}/{name}").to(weights.device) for moment in _MOMENTS},
+            _optimizer(trainer, weights).state[weights] = {
+                part: file.get_tensor(f"{part}/{name}").to(weights.device) for part in known[name] - {"weights"}
             }
     return trainer.progress
 

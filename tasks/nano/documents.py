@@ -34,14 +34,15 @@ BLOCK = 2048
 INPUTS, VISIBLE = 6, 3
 _SHARES = {
     (Role.SOLVER, Mode.DEDUCTION): 0.22,
-    (Role.SOLVER, Mode.ABDUCTION): 0.21,
-    (Role.SOLVER, Mode.INDUCTION): 0.29,
-    (Role.PROPOSER, Mode.DEDUCTION): 0.085,
-    (Role.PROPOSER, Mode.ABDUCTION): 0.085,
-    (Role.PROPOSER, Mode.INDUCTION): 0.11,
+    (Role.SOLVER, Mode.ABDUCTION): 0.22,
+    (Role.SOLVER, Mode.INDUCTION): 0.30,
+    (Role.PROPOSER, Mode.DEDUCTION): 0.08,
+    (Role.PROPOSER, Mode.ABDUCTION): 0.08,
+    (Role.PROPOSER, Mode.INDUCTION): 0.10,
 }
-_THINK = {Mode.DEDUCTION: 0.95, Mode.ABDUCTION: 0.95, Mode.INDUCTION: 0.5}
+_THINK = {Mode.DEDUCTION: 0.95, Mode.ABDUCTION: 0.95, Mode.INDUCTION: 0.0}  # traces do not help induction
 _IDENTITY_SHARE = 0.12  # of the proposer prompts that show references: the bootstrap begins with the identity alone
+_BARE_SHARE, _PARTIAL_SHARE = 0.4, 0.3  # of the messages: without constants; without some of the words
 _POOL = 400
 COPYING_BLOCKS, EASY_BLOCKS = 3, 12
 _COPYING_EARLY, _COPYING_LATE = 0.7, 0.03
@@ -128,11 +129,13 @@ def references(draw: random.Random, pool: list[Sample]) -> list[Reference]:
 
 
 def message(draw: random.Random, sample: Sample) -> str:
-    """The hint of an induction task: a word per operation, or some of them."""
+    """The hint of an induction task: a word per operation, with its constants or without, or some of these words."""
     words = sample.words
     if not words:
         return "same"
-    if draw.random() < 0.6:
-        return " ".join(words)
-    kept = sorted(draw.sample(range(len(words)), draw.randint(1, len(words))))
-    return " ".join(words[index] for index in kept)
+    if draw.random() < _BARE_SHARE:
+        words = tuple(word.split()[0] for word in words)
+    if draw.random() < _PARTIAL_SHARE:
+        kept = sorted(draw.sample(range(len(words)), draw.randint(1, len(words))))
+        words = tuple(words[index] for index in kept)
+    return " ".join(words)

@@ -1,7 +1,7 @@
 """How good a base is, measured with the loop's own prompts, parser, checks, executor and judge.
 
-Held-out problems come from the language by fixed seeds. Proposals are asked for with references from the language,
-checked like the loop's, and probed by the same model.
+Held-out problems are the committed ones of `exams`. Proposals are asked for with references from the language, checked
+like the loop's, and probed by the same model.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from storage.ids import Mode
 from storage.records import VALID
 from storage.seeds import rng, seed_of
 from tasks.config import CurriculumConfig, SandboxConfig
-from tasks.nano.documents import INPUTS, TEMPLATES, VISIBLE, message
-from tasks.nano.holdout import Split, program_hash
+from tasks.nano.documents import INPUTS, TEMPLATES, VISIBLE
+from tasks.nano.exams import Problem
+from tasks.nano.holdout import program_hash
 from tasks.nano.memory import Memory, seen
-from tasks.nano.samples import Sample, draw_sample
+from tasks.nano.samples import Sample
 from tasks.reasoning.checks import check_outputs, check_proposal
 from tasks.reasoning.modes import MODES, Pairs, inputs_wanted
 from tasks.reasoning.parsing import Answer, Proposal, Refusal, parse_answer, parse_proposal
@@ -28,20 +29,7 @@ from tasks.reasoning.prompts import Reference, load_templates, proposal_prompt, 
 from tasks.sandbox.executor import Execution, Executor, Job, Limits, Status
 from tasks.sandbox.judge import Question, Verdict, judge
 
-LEVELS: dict[str, dict[int, float]] = {"easy": {1: 1, 2: 1}, "middle": {3: 1, 4: 1}, "hard": {5: 1, 6: 1}}
-"""Names of difficulties, and the numbers of operations that each draws from."""
 TOKENS = 192  # of a completion
-
-
-class Problem(NamedTuple):
-    """A task to solve."""
-
-    mode: Mode
-    program: str
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    visible: int
-    message: str | None
 
 
 class Solution(NamedTuple):
@@ -79,28 +67,6 @@ class Proposed:
     solved: Share
     learnable: Share
     rejections: Mapping[str, int]
-
-
-def held_out_samples(level: str, count: int, part: Split = Split.PROGRAM) -> list[Sample]:
-    """`count` samples with different programs, of one level and one held-out part; the same ones every time."""
-    draw = rng("nano held-out", part, level)
-    found: dict[int, Sample] = {}
-    while len(found) < count:
-        sample = draw_sample(draw, levels=LEVELS[level], pairs=INPUTS, part=part)
-        found.setdefault(program_hash(sample.program), sample)
-    return list(found.values())
-
-
-def problems(mode: Mode, samples: Sequence[Sample]) -> list[Problem]:
-    """The samples as tasks of one mode."""
-    return [_problem(mode, sample) for sample in samples]
-
-
-def _problem(mode: Mode, sample: Sample) -> Problem:
-    several = MODES[mode].pairs is Pairs.SEVERAL
-    inputs, outputs = zip(*sample.pairs[: None if several else 1], strict=True)
-    hint = message(rng("nano hint", sample.program), sample) if several else None
-    return Problem(mode, sample.program, inputs, outputs, VISIBLE if several else 0, hint)
 
 
 def solve(

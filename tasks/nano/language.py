@@ -31,6 +31,13 @@ class Operation(NamedTuple):
     weight: float
 
 
+class Filled(NamedTuple):
+    """A template with everything put in, and the constants that were drawn for it, as they stand in the text."""
+
+    text: str
+    constants: tuple[str, ...]
+
+
 class Fold(NamedTuple):
     """A ``for`` loop over `items` (element ``n``) that changes an accumulator ``{z}`` from `start` by `step`."""
 
@@ -182,16 +189,18 @@ _HOLE = re.compile(r"\{([kmc])\}")
 _NUMBERS = {"k": (1, 1, 2, 2, 3, 3, 4, 5, 6, 7, 8, 9), "m": (2, 2, 3, 3, 4, 5)}
 
 
-def fill(draw: random.Random, template: str, *, x: str, y: str = "", z: str = "") -> str:
+def fill(draw: random.Random, template: str, *, x: str, y: str = "", z: str = "") -> Filled:
     """A template with its names put in and its constants drawn."""
+    constants: list[str] = []
 
     def constant(hole: re.Match[str]) -> str:
-        if hole.group(1) == "c":
-            return f"'{draw.choice(LETTERS)}'"
-        return str(draw.choice(_NUMBERS[hole.group(1)]))
+        kind = hole.group(1)
+        text = f"'{draw.choice(LETTERS)}'" if kind == "c" else str(draw.choice(_NUMBERS[kind]))
+        constants.append(text)
+        return text
 
     written = _HOLE.sub(constant, template)
-    return written.replace("{x}", x).replace("{y}", y).replace("{z}", z)
+    return Filled(written.replace("{x}", x).replace("{y}", y).replace("{z}", z), tuple(constants))
 
 
 def number(draw: random.Random) -> int:

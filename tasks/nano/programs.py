@@ -57,7 +57,10 @@ Scope = dict[str, object]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Program:
-    """A function ``f``: its steps, the returned expression, and the body of helper ``g`` if it has one."""
+    """A function ``f``: its steps, the returned expression, and the body of helper ``g`` if it has one.
+
+    `words` names what each operation does, with its constants: ``add 3``.
+    """
 
     arguments: tuple[Type, ...]
     steps: tuple[Step, ...]
@@ -105,6 +108,10 @@ class _Draft:
         free = [name for name in VARIABLES if name not in self.variables]
         return self.latest if self.draw.random() < _REUSE_SHARE or not free else free[0]
 
+    def word(self, word: str, constants: tuple[str, ...] = ()) -> None:
+        """Name an operation for messages, with its constants."""
+        self.words.append(" ".join((word, *constants)))
+
     def store(self, step: Assign | Loop, result: Type) -> None:
         self.steps.append(step)
         self.variables[step.target] = result
@@ -136,7 +143,7 @@ def _give_helper(draft: _Draft) -> None:
     """Draw a one-line function ``g`` and the operations that call it."""
     of = draft.draw.choice((Type.INT, Type.INT, draft.variables[draft.latest]))
     rule = _choose(draft.draw, [rule for rule in OPERATIONS[of] if rule.other is None])
-    draft.helper = fill(draft.draw, rule.template, x="v")
+    draft.helper = fill(draft.draw, rule.template, x="v").text
     draft.helper_rules[of] = [Operation(rule.result, None, f"{HELPER}({{x}})", "call", 12)]
     if of is Type.INT and rule.result is Type.INT:
         each = Operation(Type.LIST, None, f"[{HELPER}(v) for v in {{x}}]", "call", 12)
@@ -158,8 +165,8 @@ def _operation(draft: _Draft, *, last: bool) -> str | None:
         _fold(draft)
         return None
     rule, other = _applicable(draft, last=last)
-    expression = fill(draft.draw, rule.template, x=draft.latest, y=other or "")
-    draft.words.append(rule.word)
+    expression, constants = fill(draft.draw, rule.template, x=draft.latest, y=other or "")
+    draft.word(rule.word, constants)
     if last:
         return expression
     draft.store(Assign(draft.target(), expression), rule.result)
@@ -190,8 +197,10 @@ def _when(draft: _Draft) -> None:
     of = draft.variables[draft.latest]
     condition = fill(draft.draw, draft.draw.choice(CONDITIONS[of]), x=draft.latest)
     rule = draft.draw.choice([rule for rule in OPERATIONS[of] if rule.result is of and rule.other is None])
-    draft.steps.append(When(condition, draft.latest, fill(draft.draw, rule.template, x=draft.latest)))
-    draft.words += ["if", rule.word]
+    change = fill(draft.draw, rule.template, x=draft.latest)
+    draft.steps.append(When(condition.text, draft.latest, change.text))
+    draft.word("if", condition.constants)
+    draft.word(rule.word, change.constants)
 
 
 def _fold(draft: _Draft) -> None:
@@ -206,8 +215,9 @@ def _fold(draft: _Draft) -> None:
     start, items, step = (
         fill(draft.draw, part, x=draft.latest, z=target) for part in (rule.start, rule.items, rule.step)
     )
-    draft.words += ["loop", rule.word]
-    draft.store(Loop(target, start, items, step), rule.result)
+    draft.word("loop")
+    draft.word(rule.word, (*start.constants, *items.constants, *step.constants))
+    draft.store(Loop(target, start.text, items.text, step.text), rule.result)
 
 
 def source(program: Program) -> str:

@@ -82,7 +82,7 @@ def draw_copying(draw: random.Random) -> Sample:
     while True:
         of = Type.LIST if draw.random() < 0.65 else Type.TEXT
         names = "abc"[: draw.choice((1, 1, 2, 3))]
-        expressions = [fill(draw, draw.choice(_COPIES + _EXTENSIONS[of]), x=name) for name in names]
+        expressions = [fill(draw, draw.choice(_COPIES + _EXTENSIONS[of]), x=name).text for name in names]
         steps = tuple(Assign(name, text) for name, text in zip(names[1:], expressions, strict=False))
         program = Program(arguments=(of,), steps=steps, result=expressions[-1], words=(), operations=len(names))
         length = draw.randint(2, 6)

@@ -42,10 +42,10 @@ def model(seed=0, hidden=32):
 def test_schedule_of_batches_and_rates():
     schedule = Schedule(tokens=10_000_000)
     assert [schedule.batch_tokens(at) for at in (0, 2_999_999, 3_000_000, 9_000_000)] == [1024, 1024, 2048, 4096]
-    assert schedule.rate(0, 0) == pytest.approx(3e-5)
-    assert schedule.rate(500, 6_000_000) == pytest.approx(3e-3)
-    assert schedule.rate(5000, 8_250_000) == pytest.approx(1.5e-3)
-    assert schedule.rate(9000, 10_000_000) == pytest.approx(6e-5)
+    assert schedule.pace(0, 0) == pytest.approx(0.01)
+    assert schedule.pace(500, 6_000_000) == pytest.approx(1)
+    assert schedule.pace(5000, 8_000_000) == pytest.approx(0.5)
+    assert schedule.pace(9000, 10_000_000) == pytest.approx(0.02)
 
 
 def test_micro_batches_hold_every_example_once_within_their_size():

@@ -16,7 +16,7 @@ SAMPLE = Sample(
     pairs=(("3", "8"), ("0", "2"), ("5", "12"), ("1", "4"), ("2", "6"), ("4", "10")),
     forward="b=3 + 1=4;4 * 2",
     backward="b * 2=8;b=4;a + 1=4;a=3",
-    words=("add", "times"),
+    words=("add 1", "times 2"),
     operations=2,
 )
 TEMPLATES = load_templates("nano")

@@ -3,16 +3,8 @@ import pytest
 from models.engines.base import Completion, FinishReason
 from storage.ids import Mode
 from storage.seeds import rng
-from tasks.nano.evaluation import (
-    LEVELS,
-    Share,
-    held_out_samples,
-    judge_proposals,
-    novel,
-    problems,
-    propose,
-    solve,
-)
+from tasks.nano.evaluation import Share, judge_proposals, novel, propose, solve
+from tasks.nano.exams import held_out
 from tasks.nano.memory import remember
 from tasks.nano.samples import draw_sample
 from tasks.sandbox.executor import Executor
@@ -55,29 +47,25 @@ def executor():
         yield running
 
 
-@pytest.fixture(scope="module")
-def samples():
-    return held_out_samples("easy", 6)
-
-
-def test_gold_answers_are_right_in_every_mode(executor, samples):
-    golds = {
-        Mode.DEDUCTION: [f"<|think|>so<|output|>{sample.pairs[0][1]}" for sample in samples],
-        Mode.ABDUCTION: [f"<|input|>{sample.pairs[0][0]}" for sample in samples],
-        Mode.INDUCTION: [f"<|program|>{sample.program}" for sample in samples],
-    }
-    for mode, texts in golds.items():
+def test_gold_answers_are_right_in_every_mode(executor):
+    for mode, gold in (
+        (Mode.DEDUCTION, lambda asked: f"<|think|>so<|output|>{asked.outputs[0]}"),
+        (Mode.ABDUCTION, lambda asked: f"<|input|>{asked.inputs[0]}"),
+        (Mode.INDUCTION, lambda asked: f"<|program|>{asked.program}"),
+    ):
+        asked = held_out(mode, "easy", count=6)
+        texts = [gold(one) for one in asked]
         engine = Told(texts)
-        solved = solve(engine, executor, problems(mode, samples), temperature=0, seed=1)
-        assert [one.right for one in solved] == [True] * len(samples)
+        solved = solve(engine, executor, asked, temperature=0, seed=1)
+        assert [one.right for one in solved] == [True] * len(asked)
         assert [one.completion for one in solved] == texts
-        assert len({request.seed for request in engine.asked}) == len(samples)
+        assert len({request.seed for request in engine.asked}) == len(asked)
 
 
-def test_wrong_missing_and_unfinished_answers_are_not_right(executor, samples):
-    asked = problems(Mode.DEDUCTION, samples)
+def test_wrong_missing_and_unfinished_answers_are_not_right(executor):
+    asked = held_out(Mode.DEDUCTION, "easy", count=6)
     assert not any(one.right for one in solve(Told(["<|output|>'x'", "?"]), executor, asked, temperature=1, seed=1))
-    gold = [f"<|output|>{sample.pairs[0][1]}" for sample in samples]
+    gold = [f"<|output|>{one.outputs[0]}" for one in asked]
     unfinished = Told(gold, finish_reason=FinishReason.LENGTH)
     assert not any(one.right for one in solve(unfinished, executor, asked, temperature=1, seed=1))
 
@@ -125,8 +113,3 @@ def test_share_with_wilsons_interval():
     assert low == pytest.approx(0.3561, abs=1e-3)
     assert high == pytest.approx(0.5476, abs=1e-3)
     assert str(Share(1, 2)) == "50.0% (9.5% to 90.5%, n 2)"
-
-
-def test_levels_are_apart():
-    numbers = [number for level in LEVELS.values() for number in level]
-    assert sorted(numbers) == [1, 2, 3, 4, 5, 6]
