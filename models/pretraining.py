@@ -97,7 +97,8 @@ class Trainer:
 
 def new_trainer(model: PreTrainedModel, schedule: Schedule) -> Trainer:
     """A trainer at the beginning of its schedule."""
-    matrices, others = [], []
+    matrices: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
     for name, weights in model.named_parameters():
         (matrices if weights.ndim == 2 and "embed" not in name else others).append(weights)
     muon = torch.optim.Muon(matrices, lr=schedule.matrix_rate, weight_decay=0.0)
@@ -199,7 +200,7 @@ def _step(trainer: Trainer, batch: list[list[Example]], pace: float, meter: _Met
     for optimizer, rate in ((trainer.matrices, schedule.matrix_rate), (trainer.others, schedule.learning_rate)):
         for group in optimizer.param_groups:
             group["lr"] = rate * pace
-        optimizer.step()
+        optimizer.step()  # type: ignore[no-untyped-call]  # torch leaves Muon's untyped
         optimizer.zero_grad(set_to_none=True)
 
 

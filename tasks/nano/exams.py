@@ -1,20 +1,18 @@
 """The held-out sets, committed: problems that no training document ever held, the same for every model.
 
-They stand in one Parquet file, one row per program, each a problem in every mode. `generate` drew them once from the
-language; the file, known by its hash, is what counts from then on.
+They stand in one file of JSON lines, one row per program, each a problem in every mode. `generate` drew them once from
+the language; the file, known by its hash, is what counts from then on.
 """
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 from collections.abc import Iterable
 from functools import cache
 from importlib.resources import files
 from typing import NamedTuple
-
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from storage.errors import ConfigError
 from storage.ids import Mode
@@ -24,7 +22,7 @@ from tasks.nano.holdout import Split, program_hash
 from tasks.nano.samples import Sample, draw_sample
 from tasks.reasoning.modes import MODES, Pairs
 
-FILE = "held_out.parquet"
+FILE = "held_out.jsonl.gz"
 HASH = "d71e6d733abdca25cc98e97e3f6d4e32"
 """`content_hash` of the committed file."""
 COUNT = 500
@@ -81,20 +79,23 @@ def _problem(mode: Mode, row: Row) -> Problem:
 @cache
 def rows() -> tuple[Row, ...]:
     """The whole committed set."""
-    data = files("tasks.nano").joinpath(FILE).read_bytes()
-    return tuple(_row(**values) for values in pq.read_table(pa.BufferReader(data)).to_pylist())
+    lines = gzip.decompress(files("tasks.nano").joinpath(FILE).read_bytes()).decode().splitlines()
+    return tuple(_row(*json.loads(line)) for line in lines)
 
 
 def _row(
-    *, part: str, level: str, operations: int, program: str, inputs: list[str], outputs: list[str], message: str
+    part: str, level: str, operations: int, program: str, inputs: list[str], outputs: list[str], message: str
 ) -> Row:
     return Row(part, level, operations, program, tuple(inputs), tuple(outputs), message)
 
 
 def content_hash(of: Iterable[Row]) -> str:
     """Hash of the rows, whatever file they stand in (blake2b of their JSON)."""
-    text = "\n".join(json.dumps(row) for row in of)
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+    return hashlib.blake2b(_text(of).encode(), digest_size=16).hexdigest()
+
+
+def _text(of: Iterable[Row]) -> str:
+    return "\n".join(json.dumps(row) for row in of)
 
 
 def generate(part: Split, level: str, count: int) -> list[Row]:
@@ -113,8 +114,6 @@ def _generated(part: Split, level: str, sample: Sample) -> Row:
     return Row(part, level, sample.operations, sample.program, inputs, outputs, hint)
 
 
-def parquet(of: Iterable[Row]) -> bytes:
+def packed(of: Iterable[Row]) -> bytes:
     """The rows as the bytes of the file."""
-    sink = pa.BufferOutputStream()
-    pq.write_table(pa.Table.from_pylist([row._asdict() for row in of]), sink, compression="zstd")
-    return bytes(sink.getvalue().to_pybytes())
+    return gzip.compress(_text(of).encode(), mtime=0)

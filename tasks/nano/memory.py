@@ -45,5 +45,10 @@ def read_memory(directory: Path) -> Memory:
     return memory
 
 
+def known_of(directory: Path | None) -> Memory | None:
+    """The hashes of a model's directory, if it is there and has any."""
+    return read_memory(directory) if directory is not None and (directory / FILE).is_file() else None
+
+
 def _short(program: str) -> int:
     return program_hash(program) >> 32

@@ -41,3 +41,20 @@ def test_minutes_must_be_positive(tmp_path):
     with pytest.raises(ConfigError, match="must be positive"):
         nano.pretrain(minutes=0, device="cpu", out=tmp_path / "none")
     assert not (tmp_path / "none").exists()
+
+
+def test_evaluation_prints_every_cell_and_the_proposals(capsys):
+    assert nano.evaluate("nano", count=2, proposals=6, temperatures=(0.0,)) == 0
+    said = capsys.readouterr().out
+    cells = [line.split()[:4] for line in said.splitlines() if line.startswith(("program ", "structure "))]
+    assert len(cells) == len({tuple(cell) for cell in cells}) == 20  # 9 cells and their sum, by both rules
+    assert ["program", "0", "all", "all"] in cells
+    assert said.count("n 18)") == 2
+    for mode in ("deduction", "abduction", "induction"):
+        assert f"{mode} proposals" in said
+    assert "rejected: " in said
+
+
+def test_more_problems_than_there_are_is_an_error():
+    with pytest.raises(ConfigError, match="501 problems"):
+        nano.evaluate("nano", count=501, proposals=0, temperatures=(0.0,))
