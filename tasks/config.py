@@ -16,21 +16,6 @@ from storage.ids import Mode
 from tasks.sandbox.values import Refused, canonical, parse_value
 
 MODES = (Mode.DEDUCTION, Mode.ABDUCTION, Mode.INDUCTION)  # those with rules in tasks.reasoning.modes
-BANNED = (
-    *(
-        "logging",
-        "random",
-        "multiprocessing",
-        "pebble",
-        "subprocess",
-        "threading",
-        "datetime",
-        "time",
-        "hashlib",
-        "hmac",
-    ),
-    *("bcrypt", "calendar", "sys", "os", "shutil", "resource", "secrets", "uuid"),
-)
 _PROGRAM_GIVERS = frozenset({Mode.DEDUCTION, Mode.ABDUCTION})
 
 
@@ -47,6 +32,13 @@ class InductionAccuracy(StrEnum):
 
     BINARY = "binary"
     SHARE = "share"
+
+
+class Imports(StrEnum):
+    """A rule for what programs may import; the lists are in tasks.reasoning.imports."""
+
+    PURE = "pure"
+    PAPER = "paper"
 
 
 class CurriculumConfig(Section):
@@ -198,13 +190,17 @@ class SandboxConfig(Section):
         int, Key.IDENTITY, Field(ge=8, description="longest input or output of a task, as literal text")
     ] = 1000
     max_message_chars: Annotated[int, Key.IDENTITY, Field(ge=8, description="longest induction message")] = 1000
-    banned_imports: Annotated[
-        tuple[str, ...],
+    imports: Annotated[
+        Imports,
         Key.IDENTITY,
         Field(
-            description="modules that a proposed program must not import (paper: the same but for resource and secrets)"
+            description="modules that programs may import: pure (those that always compute the same) or paper (all but "
+            "those that the paper bans)"
         ),
-    ] = BANNED
+    ] = Imports.PURE
+    allow_imports: Annotated[
+        tuple[str, ...], Key.IDENTITY, Field(description="modules allowed besides, such as datetime or urllib.request")
+    ] = ()
     workers: Annotated[
         int, Key.OPERATIONAL, Field(ge=0, le=1024, description="programs run at a time; 0: one per core")
     ] = 0

@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+from models.policy import local_base
 from storage import ids
 from storage.ids import Place, Position, Stage
 from storage.metrics import known_content_keys
 from storage.records import VALID, Rollout, Task, TaskParent
 from tasks.candidates import Candidate, set_apart_repeats, settle_repeats, standing, to_task
 from tasks.fitting import check_fits
+from tasks.nano.memory import known_of, seen
 from tasks.needs import IDENTITY
-from tasks.reasoning.checks import Rejected, Rejection, check_outputs, check_proposal
+from tasks.reasoning.checks import Rejected, Rejection, check_facts, check_outputs, check_proposal
 from tasks.reasoning.curriculum import IDENTITY_PROGRAM
 from tasks.reasoning.modes import MODES, Block, Pairs, inputs_wanted, pairs_visible
 from tasks.reasoning.parsing import Proposal, Refusal, parse_proposal
 from tasks.rollouts import finished
+from tasks.sandbox.facts import Facts, NoFacts
 from tasks.sandbox.jobs import Execution, Job, Limits, Status
 from tasks.sandbox.judge import Question, Verdict, judge
 from tasks.stage import Outcome, stage
@@ -25,13 +28,46 @@ from tasks.workshop import Workshop
 
 @stage(Stage.VALIDATE)
 def validate(work: Workshop, at: Position) -> Outcome:
-    """Parse, check, run in two interpreters, and judge each proposal's own gold answer; duplicates are no tasks."""
-    proposed = _identity(work) if at == IDENTITY else _proposed(work, at)
-    candidates, repeats = set_apart_repeats(proposed, known_content_keys(work.ledger, at))
-    settled = _judged(work, _executed(work, at, candidates))
-    tasks = [_row(work, at, candidate) for candidate in [*settled, *settle_repeats(repeats, settled)]]
-    valid = sum(task.verdict == VALID for task in tasks)
-    return Outcome(tables={Task: tasks}, note=f"{valid} of {len(tasks)} valid")
+    """Parse, check, look, run in two interpreters, judge each proposal's own gold answer; duplicates are no tasks."""
+    proposed = _analysed(work, _identity(work) if at == IDENTITY else _proposed(work, at))
+    tasks = [_row(work, at, candidate) for candidate in _settled(work, at, proposed)]
+    return Outcome(tables={Task: tasks}, note=_note(work, tasks))
+
+
+def _note(work: Workshop, tasks: Sequence[Task]) -> str:
+    """How many are valid; where the base says what it was trained on, how many programs it has never seen."""
+    valid = [task for task in tasks if task.verdict == VALID]
+    note = f"{len(valid)} of {len(tasks)} valid"
+    memory = known_of(local_base(work.config.model.path))
+    programs = [task.program for task in valid if task.program and MODES[task.mode].pairs is Pairs.ONE]
+    if memory is None or not programs:
+        return note
+    unseen = sum(not seen(memory, program) for program in programs)
+    return f"{note}, {unseen / len(programs):.0%} of {len(programs)} programs never seen in pre-training"
+
+
+def _settled(work: Workshop, at: Position, proposed: Sequence[Candidate]) -> Iterator[Candidate]:
+    """Every candidate with its verdict; one that repeats a failure in other words has its own turn."""
+    known = known_content_keys(work.ledger, at)
+    while proposed:
+        candidates, repeats = set_apart_repeats(proposed, known)
+        judged = _judged(work, _executed(work, at, candidates))
+        copies, proposed = settle_repeats(repeats, judged)
+        yield from [*judged, *copies]
+
+
+def _analysed(work: Workshop, candidates: Sequence[Candidate]) -> list[Candidate]:
+    """The static facts of what still stands; what uses banned modules, or is no program, is not executed."""
+    programs = {task_id: proposal.program for task_id, (_, proposal) in standing(candidates).items()}
+    if not programs:
+        return list(candidates)
+    readings = dict(zip(programs, work.analyser().facts(list(programs.values())), strict=True))
+    return [_with_reading(work, one, readings[one.task_id]) if one.task_id in readings else one for one in candidates]
+
+
+def _with_reading(work: Workshop, candidate: Candidate, reading: Facts | NoFacts) -> Candidate:
+    facts = reading if isinstance(reading, Facts) else None
+    return replace(candidate, facts=facts, rejected=check_facts(reading, work.config.sandbox))
 
 
 def _row(work: Workshop, at: Position, candidate: Candidate) -> Task:
@@ -58,7 +94,7 @@ def _proposals(work: Workshop, proposed: Position) -> Iterator[tuple[Rollout, st
 
 
 def _read(work: Workshop, rollout: Rollout, shown: str | None) -> Candidate:
-    """Parse a completion and apply the checks that need no execution."""
+    """Parse a completion and apply the checks that need nothing but its text."""
     wanted = inputs_wanted(rollout.mode, work.config.curriculum.inputs)
     parsed = parse_proposal(
         work.templates, rollout.mode, rollout.completion, finished=finished(rollout), wanted=wanted, shown=shown

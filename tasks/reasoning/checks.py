@@ -15,13 +15,13 @@ from uuid import UUID
 from storage import ids
 from storage.ids import Mode
 from tasks.config import CurriculumConfig, SandboxConfig
+from tasks.reasoning.imports import banned
 from tasks.reasoning.modes import MODES, Pairs
 from tasks.reasoning.parsing import Proposal
 from tasks.reasoning.prompts import TemplateSet
+from tasks.sandbox.facts import Facts, NoFacts
 from tasks.sandbox.values import Refused, canonical_arguments, equal, parse_arguments
 
-_IMPORTS = re.compile(r"\bfrom\s+([\w.]+)\s+import\b|\bimport\s+([\w., \t]+)")
-_IMPORTERS = re.compile(r"\b(?:__import__|importlib)\b")
 _HEADER = re.compile(r"def\s+f\s*\([^\n]*?:")
 _DEFINES = re.compile(r"\bdef\s+\w+\s*\(|\blambda\b")
 _LEAK_CHARS = 16  # a shorter body, without spaces and `return`, may be said by chance: `a + 1`
@@ -62,12 +62,12 @@ def check_proposal(
 ) -> Proposal | Rejected:
     """The proposal with its inputs as canonical literals, or the first rule that it breaks.
 
-    In order: sizes, markup that would mislead a prompt, banned imports, inputs that are no literals, inputs that
-    repeat, a message that gives the program away.
+    In order: sizes, markup that would mislead a prompt, inputs that are no literals, inputs that repeat, a message that
+    gives the program away.
     """
     message = proposal.message or ""
     parts = {"program": (proposal.program,), "input": proposal.inputs, "message": (message,)}
-    rejected = _too_large(parts, sandbox) or _marked(parts, templates) or _banned(proposal.program, sandbox)
+    rejected = _too_large(parts, sandbox) or _marked(parts, templates)
     if rejected is not None:
         return rejected
     read = _canonical_inputs(proposal.inputs)
@@ -79,6 +79,14 @@ def check_proposal(
     if not curriculum.allow_leak and leaks(proposal.program, message):
         return Rejected(Rejection.LEAKED_PROGRAM, f"the message contains the program or its body: {message[:80]!r}")
     return replace(proposal, inputs=read)
+
+
+def check_facts(reading: Facts | NoFacts, sandbox: SandboxConfig) -> Rejected | None:
+    """Why a program is not executed: it is none, the parser cannot take it, or it uses what its run bans."""
+    if isinstance(reading, NoFacts):
+        return Rejected(Rejection(reading.status.value), reading.reason)
+    found = banned(reading, sandbox)
+    return None if found is None else Rejected(Rejection.BANNED, f"the program uses {found}, which is banned")
 
 
 def check_outputs(
@@ -119,8 +127,17 @@ def program_key(program: str) -> UUID:
     return _key("program", program)
 
 
+def normalised_key(facts: Facts) -> UUID:
+    """The key of a program's normal form: programs that differ in names, comments or layout only share it."""
+    return _key("normalised", facts.normalised)
+
+
 def task_key(mode: Mode, program: str, inputs: Sequence[str], message: str | None) -> UUID:
-    """The content key of a task, `inputs` being canonical; equal for exact duplicates and only for them."""
+    """The content key of a task; equal for duplicates and only for them.
+
+    `program` is in normal form and `inputs` are bound to its parameters, so that neither another name nor another way
+    to write the same call makes a new task; of what could not be parsed, both are the text as it came.
+    """
     return _key("task", mode.value, program, str(len(inputs)), *inputs, message)
 
 
@@ -172,15 +189,6 @@ def _marked(parts: Mapping[str, Sequence[str]], templates: TemplateSet) -> Rejec
         if found is not None:
             return Rejected(Rejection.MARKUP, f"{name} contains {found}, which is markup of the prompts")
     return None
-
-
-def _banned(program: str, sandbox: SandboxConfig) -> Rejected | None:
-    """Imports of clocks, randomness and the system, found in the text: the executor's checks do not rest on this."""
-    named = {
-        word.split(".")[0] for found in _IMPORTS.findall(program) for word in re.findall(r"[\w.]+", " ".join(found))
-    }
-    found = sorted(named & set(sandbox.banned_imports)) + _IMPORTERS.findall(program)
-    return Rejected(Rejection.BANNED, f"the program uses {found[0]}, which is banned") if found else None
 
 
 def _canonical_inputs(inputs: Sequence[str]) -> tuple[str, ...] | Rejected:

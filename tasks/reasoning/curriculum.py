@@ -37,11 +37,21 @@ def draw_references(
     the union of the buffers that feed the mode; a buffer that is missing is empty.
     """
     rules = MODES[mode]
-    pool = [task for source in rules.sources for task in buffers.get(source, ())]
+    pool = [buffers.get(source, ()) for source in rules.sources]
+    size = sum(map(len, pool))
     count = 1 if Shown.PROGRAM in rules.proposer_sees else rng.randint(least, most)
-    return rng.sample(pool, min(count, len(pool)))
+    return [_at(pool, place) for place in rng.sample(range(size), min(count, size))]  # a run's buffers are long
 
 
 def draw_buffer_tasks(buffer: Sequence[T], count: int, rng: random.Random) -> list[T]:
     """The earlier tasks of one mode that are solved again, in the order drawn."""
     return rng.sample(list(buffer), min(count, len(buffer)))
+
+
+def _at(parts: Sequence[Sequence[T]], place: int) -> T:
+    """The element at a place in parts joined one after another."""
+    for part in parts:
+        if place < len(part):
+            return part[place]
+        place -= len(part)
+    raise IndexError(place)

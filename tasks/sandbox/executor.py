@@ -1,81 +1,79 @@
-"""`Executor.run`: programs in, what became of them out, in order. The only way by which this project runs programs.
+"""`Executor`: programs in, what became of them out, in order or as they are done. The only way to run one here.
 
-Every run of every program is one process, forked from a warm interpreter and confined by the kernel; docs/sandbox.md
-names the layers and the words of the answer. This file decides which run goes where and when; `outcomes` judges them.
+Programs run in processes forked from a warm interpreter and confined by the kernel; docs/sandbox.md names the layers,
+the lanes and the words of the answer. `lanes` decides which run goes where, `fleet` has the processes, `outcomes`
+judges what comes back.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import re
-import selectors
 import sys
 import threading
-import time
-from collections import deque
-from collections.abc import Sequence, Set
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Sequence, Set
+from contextlib import contextmanager
+from dataclasses import replace
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import Self
 
 from storage.errors import SandboxError
-from tasks.sandbox import outcomes, wire
-from tasks.sandbox.jobs import Execution, Job, Limits, Output, Progress, Status
-from tasks.sandbox.values import Refused, parse_arguments
-from tasks.sandbox.zygotes import MODULES, SEEDS, End, Layer, Lost, Warmth, Zygote
+from tasks.sandbox import cache
+from tasks.sandbox.cache import Cache
+from tasks.sandbox.fleet import Fleet
+from tasks.sandbox.jobs import Cancelled, Execution, Job, Lane, Limits, Output, Progress, Statistics, Status
+from tasks.sandbox.lanes import BATCH, Flight, Lanes
+from tasks.sandbox.zygotes import SEEDS, Layer
 
-__all__ = ["Execution", "Executor", "Job", "Layer", "Limits", "Output", "Progress", "Status"]
+__all__ = [
+    "Cancelled",
+    "Execution",
+    "Executor",
+    "Job",
+    "Lane",
+    "Layer",
+    "Limits",
+    "Output",
+    "Progress",
+    "Statistics",
+    "Status",
+]
 
-_PER_ZYGOTE = 4
-"""Children at a time per zygote: forking costs it about a quarter of what a program costs a core."""
-_ATTEMPTS = 3
-_GRACE_S = 60.0
-"""How much longer than its own hard limit a zygote may take before it counts as stuck."""
-_IMPORTS = re.compile(r"(?m)^[ \t]*(?:from[ \t]+([A-Za-z_]\w*)|import[ \t]+([^#\n]+))")
+CACHE_BYTES = 64 << 20
+_AHEAD = 3
+"""Batches per worker that are taken from the jobs before they can run: enough to choose neighbours from."""
 _log = logging.getLogger(__name__)
 
 
-class _Kind(NamedTuple):
-    """Which zygotes can run something."""
-
-    warmth: Warmth
-    interpreter: int
-
-
-class _Run(NamedTuple):
-    """One run of one job."""
-
-    job: int
-    kind: _Kind
-    request: bytes
-    attempt: int = 1
-
-
-class _Flight(NamedTuple):
-    """A run that a zygote has."""
-
-    run: _Run
-    zygote: Zygote
-    deadline: float
-
-
 class Executor:
-    """Owns the zygotes; a context manager; `run` may be called from several threads and takes turns.
+    """Owns the zygotes; a context manager; may be used from several threads, which take turns.
 
-    Raises SandboxError when the kernel offers no seccomp filter and `allow_unsafe` does not say to go on without, and
-    wherever zygotes cannot be started. They end with this process, whatever ends it.
+    `lanes` without Lane.FAST gives every program a process of its own; `cache_bytes` bounds what is kept of earlier
+    answers, 0 keeps none. Raises SandboxError when the kernel offers no seccomp filter and `allow_unsafe` does not say
+    to go on without, and wherever zygotes cannot be started. They end with this process, whatever ends it.
     """
 
-    def __init__(self, workers: int = 0, allow_unsafe: bool = False, *, layers: Set[Layer] = frozenset(Layer)) -> None:
-        self._workers = workers or len(_cores())
-        self._layers = layers
-        self._lock = threading.Lock()
-        self._zygotes: dict[_Kind, list[Zygote]] = {}
-        self._selector = selectors.DefaultSelector()
-        self._number = 0
+    def __init__(
+        self,
+        workers: int = 0,
+        allow_unsafe: bool = False,
+        *,
+        layers: Set[Layer] = frozenset(Layer),
+        lanes: Set[Lane] = frozenset(Lane),
+        cache_bytes: int = CACHE_BYTES,
+    ) -> None:
         if sys.platform != "linux":
             raise SandboxError(f"Programs are confined by Linux; this is {sys.platform}. Run it in a Linux container.")
-        self._report = self._start(_Kind(Warmth.SLIM, 0)).report
+        self._workers = workers or len(os.sched_getaffinity(0))
+        self._lanes = lanes
+        self._lock = threading.Lock()
+        self._holder: int | None = None
+        self._cancelled = False
+        self._cache = Cache(cache_bytes)
+        self._counts: Counter[str] = Counter()
+        self._fleet = Fleet(layers)
+        self._report = self._fleet.report()
         if not self._report["seccomp"].startswith("on"):
             self._without_seccomp(allow_unsafe)
 
@@ -99,158 +97,130 @@ class Executor:
 
     def close(self) -> None:
         """Ends every process of the executor; may be called twice."""
-        for zygotes in self._zygotes.values():
-            for zygote in zygotes:
-                zygote.close()
-        self._zygotes.clear()
-        self._selector.close()
+        self._fleet.close()
 
     def report(self) -> dict[str, str]:
         """The layers that are really there ("on ..." or "off (reason)") and what identifies the interpreters."""
         return {**self._report, "hash seeds": ", ".join(map(str, SEEDS)), "workers": str(self._workers)}
 
+    def statistics(self) -> Statistics:
+        """What was done so far."""
+        return Statistics(**self._counts, lost_zygotes=self._fleet.lost)
+
     def run(self, jobs: Sequence[Job], progress: Progress | None = None) -> list[Execution]:
         """What became of each job, in the order of the jobs; `progress` hears of every job that is done.
 
-        Raises SandboxError when zygotes cannot be started any more. Whatever a program does is an Execution.
+        Raises SandboxError when zygotes cannot be started any more, Cancelled after `cancel`. Whatever a program does
+        is an Execution.
         """
-        with self._lock:
-            batch = _Batch(jobs, progress)
-            flights: dict[int, _Flight] = {}
+        found: dict[int, Execution] = {}
+        for number, execution in self.stream(jobs):
+            found[number] = execution
+            if progress is not None:
+                progress(len(found), len(jobs))
+        return [found[number] for number in range(len(jobs))]
+
+    def stream(self, jobs: Iterable[Job]) -> Iterator[tuple[int, Execution]]:
+        """The number of each job (from 0) and what became of it, as soon as it is known.
+
+        Jobs are taken from the iterable as there is room for them; what is not asked for is not run. Closing the
+        iterator, or an exception in it, ends what is running at once. Other threads wait until it is finished or
+        closed. Raises as `run` does.
+        """
+        with self._turn():
+            stream = _Stream(jobs, Lanes(self._lanes), self._cache, self._counts, _AHEAD * BATCH * self._workers)
+            flights: dict[int, Flight] = {}
             try:
-                while batch.waiting or flights:
-                    self._take_off(batch, flights)
-                    self._land(batch, flights)
+                while True:
+                    yield from stream.take_in()
+                    if not flights and not stream.lanes.waiting:
+                        return
+                    self._take_off(stream.lanes, flights)
+                    for landing in self._fleet.wait(1.0):
+                        stream.lanes.land(flights.pop(landing.number), landing.end)
+                    if self._cancelled:
+                        raise Cancelled(f"Cancelled by another thread; {stream.open} programs were not finished.")
             finally:
-                for flight in flights.values():  # only after an exception
-                    self._stop(flight.run.kind, flight.zygote)
-            return batch.executions()
+                self._fleet.abandon()
 
-    def _take_off(self, batch: _Batch, flights: dict[int, _Flight]) -> None:
-        while batch.waiting and len(flights) < self._workers:
-            run = batch.waiting.popleft()
-            zygote = self._zygote(run.kind)
-            self._number += 1
-            cpu_s = batch.jobs[run.job].limits.cpu_s
-            flights[self._number] = _Flight(run, zygote, time.monotonic() + 30.0 + 10.0 * cpu_s + _GRACE_S)
+    def cancel(self) -> None:
+        """Ends the stream or run that another thread is in, and its children, at once; that thread gets Cancelled."""
+        if self._holder is not None:
+            self._cancelled = True
+            self._fleet.ring()
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        if self._holder == threading.get_ident():
+            raise SandboxError("A stream of this executor is still open in this thread. Finish it, or close() it.")
+        with self._lock:
+            self._holder = threading.get_ident()
+            self._cancelled = False
             try:
-                zygote.submit(self._number, cpu_s, run.request)
-            except Lost:
-                self._lose(batch, flights, zygote)
+                yield
+            finally:
+                self._holder = None
 
-    def _land(self, batch: _Batch, flights: dict[int, _Flight]) -> None:
-        for key, _ in self._selector.select(1.0):
-            zygote = key.fileobj
-            assert isinstance(zygote, Zygote)  # noqa: S101 - nothing else is registered
-            try:
-                while (ended := zygote.next_end(wire.MAX_ANSWER)) is not None:
-                    batch.settle(flights.pop(ended[0]).run, ended[1])
-            except Lost:
-                self._lose(batch, flights, zygote)
-        now = time.monotonic()
-        for zygote in {flight.zygote for flight in flights.values() if now > flight.deadline}:
-            self._lose(batch, flights, zygote)
-
-    def _lose(self, batch: _Batch, flights: dict[int, _Flight], zygote: Zygote) -> None:
-        """A zygote is dead or stuck: what it was running is run again by another one."""
-        numbers = [number for number, flight in flights.items() if flight.zygote is zygote]
-        for number in numbers:
-            batch.again(flights.pop(number).run)
-        for kind, zygotes in self._zygotes.items():
-            if zygote in zygotes:
-                self._stop(kind, zygote)
-                _log.warning("An interpreter of the sandbox was lost; %d runs are repeated.", len(numbers))
-                break
-
-    def _zygote(self, kind: _Kind) -> Zygote:
-        """The least busy zygote of a kind, a new one when all have enough to do."""
-        found = min(self._zygotes.get(kind, []), key=lambda zygote: len(zygote.busy), default=None)
-        return found if found is not None and len(found.busy) < _PER_ZYGOTE else self._start(kind)
-
-    def _start(self, kind: _Kind) -> Zygote:
-        zygote = Zygote(seed=SEEDS[kind.interpreter], modules=MODULES[kind.warmth], layers=self._layers)
-        self._zygotes.setdefault(kind, []).append(zygote)
-        self._selector.register(zygote, selectors.EVENT_READ)
-        return zygote
-
-    def _stop(self, kind: _Kind, zygote: Zygote) -> None:
-        if zygote in self._zygotes[kind]:
-            self._zygotes[kind].remove(zygote)
-            self._selector.unregister(zygote)
-            zygote.close()
+    def _take_off(self, lanes: Lanes, flights: dict[int, Flight]) -> None:
+        while lanes.waiting and len(flights) < self._workers:
+            flight = lanes.next_flight(self._workers - len(flights))
+            number = self._fleet.start(flight.kind, flight.cpu_s, flight.request, flight.answer_bytes)
+            flights[number] = flight
 
 
-class _Batch:
-    """The jobs of one call of `run`: what waits, and what is known so far."""
+class _Stream:
+    """The jobs of one call of `stream`: which are open, and which wait for another one that is the same."""
 
-    def __init__(self, jobs: Sequence[Job], progress: Progress | None) -> None:
-        self.jobs = list(jobs)
-        self.waiting: deque[_Run] = deque()
-        self._progress = progress
-        self._found: dict[int, Execution] = {}
-        self._first: dict[int, Execution] = {}
-        for job in range(len(self.jobs)):
-            self._enter(job, 0)
+    def __init__(self, jobs: Iterable[Job], lanes: Lanes, found: Cache, counts: Counter[str], ahead: int) -> None:
+        self.lanes = lanes
+        self.open = 0
+        self._jobs = enumerate(jobs)
+        self._cache, self._counts, self._ahead = found, counts, ahead
+        self._twins: dict[bytes, list[tuple[int, Job]]] = {}  # by key, while the first of them is on its way
+        self._keys: dict[int, bytes] = {}
+        self._ready: deque[tuple[int, Execution]] = deque()
 
-    def _enter(self, number: int, interpreter: int) -> None:
-        job = self.jobs[number]
-        try:
-            request = _request(job, interpreter)
-        except Refused as error:
-            self._done(number, outcomes.refused(job, str(error)))
-            return
-        self.waiting.append(_Run(number, _Kind(_warmth(job.program), interpreter), request))
+    def take_in(self) -> Iterator[tuple[int, Execution]]:
+        """Fills up with jobs, and gives what is done."""
+        while True:
+            self._settle()
+            while self._ready:
+                self.open -= 1
+                yield self._ready.popleft()
+            if self.open >= self._ahead or (entry := next(self._jobs, None)) is None:
+                return
+            self._enter(*entry)
 
-    def settle(self, run: _Run, end: End) -> None:
-        """A run has ended."""
-        job = self.jobs[run.job]
-        found = outcomes.execution(job, run.kind.interpreter, end)
-        if run.kind.interpreter + 1 < job.interpreters and found.status is Status.OK:
-            self._first[run.job] = found
-            self._enter(run.job, 1)
-        elif run.kind.interpreter == 1:
-            self._done(run.job, outcomes.combined(self._first.pop(run.job), found))
+    def _enter(self, number: int, job: Job) -> None:
+        self.open += 1
+        self._counts["jobs"] += 1
+        key = cache.key(job)
+        known = self._cache.get(key)
+        if known is not None:
+            self._answer(number, known)
+        elif key in self._twins:
+            self._twins[key].append((number, job))
         else:
-            self._done(run.job, found)
+            self._twins[key], self._keys[number] = [], key
+            self.lanes.enter(number, job)
 
-    def again(self, run: _Run) -> None:
-        """A run was lost without its own fault, unless that happens every time."""
-        if run.attempt == _ATTEMPTS:
-            self._done(run.job, outcomes.lost(self.jobs[run.job], _ATTEMPTS))
-        else:
-            self.waiting.append(run._replace(attempt=run.attempt + 1))
+    def _settle(self) -> None:
+        """Takes what the lanes have done; twins of a job get its answer when it would be theirs for sure."""
+        while self.lanes.done:
+            case, execution = self.lanes.done.popleft()
+            self._answer(case.number, execution)
+            key = self._keys.pop(case.number, None)
+            twins = [] if key is None else self._twins.pop(key)
+            if key is not None and cache.settled(case.job, execution):
+                self._cache.put(key, execution)
+                for number, _ in twins:
+                    self._answer(number, replace(execution, cached=True))
+            else:
+                for number, job in twins:
+                    self.lanes.enter(number, job)
+        self._counts["reruns"] += self.lanes.reruns
+        self.lanes.reruns = 0
 
-    def _done(self, number: int, execution: Execution) -> None:
-        self._found[number] = execution
-        if self._progress is not None:
-            self._progress(len(self._found), len(self.jobs))
-
-    def executions(self) -> list[Execution]:
-        """All of them, in the order of the jobs."""
-        return [self._found[number] for number in range(len(self.jobs))]
-
-
-def _cores() -> set[int]:
-    return os.sched_getaffinity(0) if sys.platform == "linux" else {0}
-
-
-def _request(job: Job, interpreter: int) -> bytes:
-    """The bytes for one run; raises Refused when an input is not literals."""
-    calls = []
-    for number, text in enumerate(job.inputs, 1):
-        try:
-            calls.append(parse_arguments(text))
-        except Refused as error:
-            raise Refused(f"input {number} is not a list of literals: {error}") from error
-    return wire.request(job.program, job.entry, calls[::-1] if interpreter else calls, job.limits)
-
-
-def _warmth(program: str) -> Warmth:
-    """The smallest interpreter that has what the program seems to import: a choice of speed, never of safety."""
-    if "import" not in program:
-        return Warmth.SLIM
-    names = set()
-    for origin, several in _IMPORTS.findall(program):
-        names |= {origin} if origin else {name.split(" as ")[0].split(".")[0].strip() for name in several.split(",")}
-    slim = names <= set(MODULES[Warmth.SLIM]) and bool(names) and "__import__" not in program
-    return Warmth.SLIM if slim else Warmth.FULL
+    def _answer(self, number: int, execution: Execution) -> None:
+        self._counts["cached" if execution.cached else execution.lane.value] += 1
+        self._ready.append((number, execution))

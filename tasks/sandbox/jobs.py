@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from storage.errors import ConfigError
+from storage.errors import ConfigError, SandboxError
 from tasks.sandbox.values import MAX_TEXT
 
 Progress = Callable[[int, int], None]  # done, total
@@ -23,6 +23,19 @@ class Status(StrEnum):
     CRASH = "crash"
     NONDETERMINISTIC = "nondeterministic"
     PROTOCOL = "protocol"
+
+
+class Lane(StrEnum):
+    """How a program was run; it never changes what is found."""
+
+    FAST = "fast"
+    """In a child with other tame programs, confirmed by a second run in another interpreter with other neighbours."""
+    SLOW = "slow"
+    """In a child of its own."""
+
+
+class Cancelled(SandboxError):
+    """Another thread called `Executor.cancel`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +68,7 @@ class Job:
     limits: Limits = Limits()
     entry: str = "f"
     interpreters: int = 1
-    """2 runs it again where strings hash otherwise, the inputs in reverse order, and compares."""
+    """2 runs it again where strings hash otherwise, the first input last; outputs and exceptions must agree."""
 
     def __post_init__(self) -> None:
         if not self.inputs or self.interpreters not in (1, 2):
@@ -68,6 +81,8 @@ class Output:
 
     text: str | None
     error: str | None = None
+    raised: str | None = None
+    """Name of the exception's class as the program has it, when the call raised one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,4 +96,19 @@ class Execution:
     """CPU time of the child processes, summed over interpreters."""
     memory_kb: int = 0
     """Largest resident set of a child, the shared interpreter included."""
-    lane: str = "slow"
+    lane: Lane = Lane.SLOW
+    cached: bool = False
+    """Found before, for the very same job; times and memory are those of that time."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Statistics:
+    """What an executor has done since it was made, in counts of jobs but for the last."""
+
+    jobs: int = 0
+    cached: int = 0
+    fast: int = 0
+    slow: int = 0
+    reruns: int = 0
+    """Tried in the fast lane and run again alone."""
+    lost_zygotes: int = 0

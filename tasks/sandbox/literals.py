@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from tasks.sandbox.bounds import MAX_DEPTH, Refused, checked_keys
+from tasks.sandbox.bounds import MAX_DEPTH, Keys, Refused
 from tasks.sandbox.tokens import CONSTANTS, NUMBERS, SIGNS, Token, read_float, read_integer, read_string, tokens_of
 
 
@@ -35,16 +35,6 @@ def parse_value(text: str) -> object:
     return value
 
 
-def _set(members: Sequence[object]) -> set[object]:
-    checked_keys(members)
-    return set(members)
-
-
-def _dict(pairs: Sequence[tuple[object, object]]) -> dict[object, object]:
-    checked_keys([key for key, _ in pairs])
-    return dict(pairs)
-
-
 _END = Token("mark", "")
 
 
@@ -54,6 +44,7 @@ class _Parser:
     def __init__(self, text: str) -> None:
         self._tokens = tokens_of(text)
         self._at = 0
+        self._keys = Keys()
 
     def _peek(self, ahead: int = 0) -> Token:
         at = self._at + ahead
@@ -167,7 +158,7 @@ class _Parser:
             return CONSTANTS[name]
         if name not in _CALLS or not self._skip("("):
             raise Refused(f"{name[:40]} is not a literal")
-        return _CALLS[name](self.arguments(")", depth + 1))
+        return _CALLS[name](self, self.arguments(")", depth + 1))
 
     def _items(self, close: str, depth: int) -> list[object]:
         items: list[object] = []
@@ -198,33 +189,35 @@ class _Parser:
             return {}
         first = self.value(depth)
         if not self._skip(":"):
-            return _set([first, *self._rest("}", depth)])
+            return self.set_of([first, *self._rest("}", depth)])
         pairs = [(first, self.value(depth))]
         while self._more("}"):
             key = self.value(depth)
             self.expect(":")
             pairs.append((key, self.value(depth)))
-        return _dict(pairs)
+        self._keys.check([key for key, _ in pairs])
+        return dict(pairs)
+
+    def set_of(self, members: Sequence[object]) -> set[object]:
+        self._keys.check(members)
+        return set(members)
 
 
-def _call_set(found: Arguments) -> list[object]:
-    """The members that `set(...)` or `frozenset(...)` was given."""
-    if found.kwargs or len(found.args) > 1:
-        raise Refused("set() takes one list, tuple or set")
+def _call_set(parser: _Parser, found: Arguments) -> set[object]:
+    """The set that `set(...)` or `frozenset(...)` makes of what it was given."""
     members = found.args[0] if found.args else ()
-    if not isinstance(members, list | tuple | set | frozenset):
+    if found.kwargs or len(found.args) > 1 or not isinstance(members, list | tuple | set | frozenset):
         raise Refused("set() takes one list, tuple or set")
-    checked_keys(list(members))
-    return list(members)
+    return parser.set_of(list(members))
 
 
-def _call_dict(found: Arguments) -> object:
+def _call_dict(_parser: _Parser, found: Arguments) -> object:
     if found.args:
         raise Refused("dict() takes named entries only")
     return found.kwargs
 
 
-def _call_float(found: Arguments) -> object:
+def _call_float(_parser: _Parser, found: Arguments) -> object:
     text = found.args[0] if len(found.args) == 1 and not found.kwargs else None
     match = _FLOAT_WORDS.fullmatch(text) if isinstance(text, str) else None
     if match is None:
@@ -239,9 +232,9 @@ _READERS: dict[str, Callable[[_Parser, int], object]] = {
     "[": _Parser._list,
     "{": _Parser._braces,
 }
-_CALLS: dict[str, Callable[[Arguments], object]] = {
-    "set": lambda found: set(_call_set(found)),
-    "frozenset": lambda found: frozenset(_call_set(found)),
+_CALLS: dict[str, Callable[[_Parser, Arguments], object]] = {
+    "set": _call_set,
+    "frozenset": lambda parser, found: frozenset(_call_set(parser, found)),
     "dict": _call_dict,
     "float": _call_float,
 }

@@ -7,7 +7,7 @@ import signal
 from dataclasses import replace
 
 from tasks.sandbox import wire
-from tasks.sandbox.jobs import Execution, Job, Output, Status
+from tasks.sandbox.jobs import Execution, Job, Lane, Output, Status
 from tasks.sandbox.values import Refused
 from tasks.sandbox.zygotes import End
 
@@ -20,6 +20,12 @@ _SIGNALS = {
     signal.SIGSYS: (Status.REJECTED, "a forbidden system call"),
     signal.SIGXCPU: (Status.TIMEOUT, "over its CPU time"),
 }
+REPEATED = frozenset({Status.OK, Status.ERROR})
+"""What the second interpreter has to confirm."""
+_NOT_SHARED = frozenset(
+    ("RecursionError", "SystemExit", "KeyboardInterrupt", "GeneratorExit", "ImportError", "ModuleNotFoundError")
+)
+"""Exceptions that may have come from sharing a process, and so are heard only from a program alone."""
 _SHOWN = 300  # characters of each of two outputs that differ
 
 
@@ -34,22 +40,31 @@ def lost(job: Job, times: int) -> Execution:
 
 
 def execution(job: Job, interpreter: int, end: End) -> Execution:
-    """What became of one run of a job; the second interpreter got the inputs in reverse order."""
+    """What became of one run of a job; the second interpreter got the first input last."""
     found = _ended_badly(job, end) or _answered(job, interpreter, end.data)
     return replace(found, cpu_us=end.cpu_us, memory_kb=end.memory_kb)
 
 
+def shared(job: Job, interpreter: int, frame: wire.SharedFrame, share_us: int, memory_kb: int) -> Execution | None:
+    """What became of one program among several: outputs and plain exceptions; None when it must be run alone.
+
+    `share_us` is its part of what belongs to no program.
+    """
+    if not frame.data:
+        return None
+    found = _answered(job, interpreter, wire.LENGTH.pack(len(frame.data)) + frame.data)
+    if found.status not in REPEATED or any(output.raised in _NOT_SHARED for output in found.outputs):
+        return None
+    return replace(found, cpu_us=frame.cpu_us + share_us, memory_kb=memory_kb, lane=Lane.FAST)
+
+
 def combined(first: Execution, second: Execution) -> Execution:
-    """One execution of two runs: both must be ok and the same, text for text."""
+    """One execution of two runs: every call must have given the same text, or raised the same class."""
     total = replace(first, cpu_us=first.cpu_us + second.cpu_us, memory_kb=max(first.memory_kb, second.memory_kb))
-    if second.status is Status.OK:
-        differing = [
-            at for at, pair in enumerate(zip(first.outputs, second.outputs, strict=True)) if pair[0] != pair[1]
-        ]
+    if second.status in REPEATED:
+        pairs = zip(first.outputs, second.outputs, strict=True)
+        differing = [at for at, (a, b) in enumerate(pairs) if (a.text, a.raised) != (b.text, b.raised)]
         return total if not differing else _nondeterministic(total, second, differing[0])
-    if second.status is Status.ERROR:
-        failed = [at for at, output in enumerate(second.outputs) if output.error is not None]
-        return _nondeterministic(total, second, failed[0])
     return replace(total, status=second.status, reason=f"in the second interpreter: {second.reason}")
 
 
@@ -97,7 +112,7 @@ def _answered(job: Job, interpreter: int, data: bytes) -> Execution:
     except Refused as error:
         return _without_outputs(job, Status.REJECTED, str(error))
     if interpreter == 1:
-        answers.reverse()
+        answers.insert(0, answers.pop())
     outputs = tuple(answer.output for answer in answers)
     for number, answer in enumerate(answers, 1):
         if answer.output.error is not None:
@@ -108,7 +123,7 @@ def _answered(job: Job, interpreter: int, data: bytes) -> Execution:
 def _status(answer: wire.Answer) -> Status:
     if not answer.literal:
         return Status.REJECTED
-    return Status.MEMORY if answer.raised == "MemoryError" else Status.ERROR
+    return Status.MEMORY if answer.output.raised == "MemoryError" else Status.ERROR
 
 
 def _place(job: Job, number: int, answer: wire.Answer) -> str:

@@ -67,9 +67,9 @@ def _text(value: object, form: _Form, depth: int) -> str:
     # The exact type was looked up, so isinstance only tells the type checker what is known.
     if kind is int and isinstance(value, int):
         return repr(checked_int(value))
-    if kind in (float, complex) and isinstance(value, float | complex):
+    if kind in (float, complex) and isinstance(value, (float, complex)):
         return form.number(value)
-    if kind in (list, tuple, set, frozenset) and isinstance(value, list | tuple | set | frozenset):
+    if kind in (list, tuple, set, frozenset) and isinstance(value, (list, tuple, set, frozenset)):
         inner = depth + 1 + (kind is frozenset)  # written as a set inside a call
         return _BRACKETS[kind]([_text(item, form, inner) for item in value])
     if kind is dict and isinstance(value, dict):

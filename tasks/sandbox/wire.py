@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from tasks.sandbox.bounds import checked_int, checked_keys
+from tasks.sandbox.bounds import Keys, checked_int
 from tasks.sandbox.jobs import Limits, Output
 from tasks.sandbox.values import MAX_DEPTH, MAX_INT_BITS, MAX_TEXT, Arguments, Refused, canonical
 
@@ -22,6 +23,7 @@ LENGTH = struct.Struct("=I")  # length of the answer
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]{6,}")
 MAX_ANSWER = LENGTH.size + MAX_TEXT
 """Bytes of one answer that are read at most; one more shows that there were too many."""
+SHARED = struct.Struct("=II")  # length of one program's answer among several, microseconds of CPU time
 MAX_REQUEST = 131_072
 """Bytes of one request; it must fit into a socket buffer."""
 
@@ -33,9 +35,34 @@ class Malformed(ValueError):
 # ---- requests
 
 
-def request(program: str, entry: str, calls: list[Arguments], limits: Limits) -> bytes:
-    """The bytes that a child reads; raises Refused when they would be too many."""
-    body = _encode((program, entry, tuple(tuple(call) for call in calls)))
+def encoded_call(arguments: Arguments) -> bytes:
+    """One call as a child reads it; raises Refused when an argument is not a literal."""
+    return _encode(tuple(arguments))
+
+
+def encoded_item(program: str, entry: str, calls: Sequence[bytes]) -> bytes:
+    """One program with its encoded calls, in this order."""
+    return _sequence(b"(", (_encode(program), _encode(entry), _sequence(b"(", calls)))
+
+
+def request(items: Sequence[bytes], limits: Limits, *, together: bool = False, anew: bool = False) -> bytes:
+    """The bytes that a child reads: encoded programs; raises Refused when they would be too many.
+
+    `together` lets tame programs share the child, `anew` gives every call globals of its own.
+    """
+    return _headed(_sequence(b"(", (_encode(together), _encode(anew), _sequence(b"[", items))), limits)
+
+
+def _sequence(tag: bytes, encoded: Sequence[bytes]) -> bytes:
+    return struct.pack("<cI", tag, len(encoded)) + b"".join(encoded)
+
+
+def asked(value: object, limits: Limits) -> bytes:
+    """The bytes by which a child gets one literal; raises Refused when they would be too many."""
+    return _headed(_encode(value), limits)
+
+
+def _headed(body: bytes, limits: Limits) -> bytes:
     if len(body) > MAX_REQUEST:
         raise Refused(f"program and inputs make {len(body)} bytes, {MAX_REQUEST} are the limit")
     # The zygote measures CPU time; the kernel's own limit only stands behind it.
@@ -60,7 +87,7 @@ def _encode(value: object) -> bytes:
         return struct.pack("<cI", b"u" if kind is str else b"s", len(data)) + data
     if isinstance(value, dict):
         return b"{" + b"".join(_encode(key) + _encode(item) for key, item in value.items()) + b"0"
-    if isinstance(value, list | tuple | set | frozenset):
+    if isinstance(value, (list, tuple, set, frozenset)):
         items = sorted(value, key=canonical) if isinstance(value, set | frozenset) else value
         return struct.pack("<cI", _CONTAINER_TAGS[kind], len(value)) + b"".join(map(_encode, items))
     raise Refused(f"{kind.__name__} is not a literal")
@@ -81,10 +108,9 @@ def _encode_int(value: int) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a child said about one call: an output, and the exception class or None."""
+    """What a child said about one call: an output, and whether what was returned is a literal."""
 
     output: Output
-    raised: str | None = None
     literal: bool = True
 
 
@@ -97,13 +123,7 @@ def answers(data: bytes, calls: int, limits: Limits) -> list[Answer]:
 
     Raises Malformed when no honest child writes such bytes, Refused when an answer is not a literal or too large.
     """
-    if len(data) < LENGTH.size or LENGTH.unpack_from(data)[0] != len(data) - LENGTH.size:
-        raise Malformed(f"{len(data)} bytes that are not one frame")
-    decoder = _Decoder(data[LENGTH.size :], limits.output_bytes // 3 + 64)
-    try:
-        items = decoder.whole()
-    except (struct.error, UnicodeDecodeError) as error:
-        raise Malformed(f"a frame that does not decode: {error}") from error
+    items = decoded(data, limits.output_bytes // 3 + 64)
     if not isinstance(items, list) or len(items) != calls:
         raise Malformed(f"a frame without its {calls} answers")
     found = [_answer(item) for item in items]
@@ -113,20 +133,54 @@ def answers(data: bytes, calls: int, limits: Limits) -> list[Answer]:
     return found
 
 
+class SharedFrame(NamedTuple):
+    """What a child of several programs wrote about one; no `data` asks for it to be run alone."""
+
+    cpu_us: int
+    data: bytes
+
+
+def shared_frames(data: bytes, most: int) -> list[SharedFrame]:
+    """The whole frames at the front of what a child of several programs wrote, `most` of them at most."""
+    found: list[SharedFrame] = []
+    at = 0
+    while len(found) < most and at + SHARED.size <= len(data):
+        length, cpu_us = SHARED.unpack_from(data, at)
+        end = at + SHARED.size + length
+        if end > len(data):
+            break
+        found.append(SharedFrame(cpu_us, data[at + SHARED.size : end]))
+        at = end
+    return found
+
+
+def decoded(data: bytes, budget: int) -> object:
+    """The literal in what a child wrote, of at most `budget` values.
+
+    Raises Malformed when no honest child writes such bytes, Refused when it is no literal or has more values.
+    """
+    if len(data) < LENGTH.size or LENGTH.unpack_from(data)[0] != len(data) - LENGTH.size:
+        raise Malformed(f"{len(data)} bytes that are not one frame")
+    try:
+        return _Decoder(data[LENGTH.size :], budget).whole()
+    except (struct.error, UnicodeDecodeError) as error:
+        raise Malformed(f"a frame that does not decode: {error}") from error
+
+
 def _answer(item: object) -> Answer:
     match item:
         case ("ok", value):
             return Answer(Output(canonical(value)))
         case ("raised", str(kind), str(message)):
-            return Answer(Output(None, f"{_line(kind, 80)}: {_line(message, 200)}".removesuffix(": ")), raised=kind)
+            return Answer(Output(None, f"{line(kind, 80)}: {line(message, 200)}".removesuffix(": "), raised=kind))
         case ("opaque", str(kind), str(text)):
-            return Answer(Output(None, f"not a literal: {_line(kind, 80)} {_line(text, 200)}"), literal=False)
+            return Answer(Output(None, f"not a literal: {line(kind, 80)} {line(text, 200)}"), literal=False)
         case ("large", int(size)):
             raise TooLarge(f"outputs of {size} bytes, the limit is lower")
     raise Malformed("an answer of no known kind")
 
 
-def _line(text: str, limit: int) -> str:
+def line(text: str, limit: int) -> str:
     """Text from a child made fit for the ledger: printable, one line, cut, without addresses, which differ by run."""
     return _ADDRESS.sub("0x...", repr(text[:limit])[1:-1])
 
@@ -138,6 +192,7 @@ class _Decoder:
         self._data = data
         self._at = 0
         self._budget = budget
+        self._keys = Keys()
 
     def whole(self) -> object:
         value = self._value(-2)  # the frame's own list and tuple are not the program's
@@ -206,13 +261,14 @@ class _Decoder:
 
     def _set(self, depth: int) -> set[object]:
         members = self._items(depth)
-        checked_keys(members)
+        self._keys.check(members)
         found = set(members)
         if len(found) != len(members):
             raise Malformed("a set with a member twice")
         return found
 
     def _frozenset(self, depth: int) -> frozenset[object]:
+        self._budget -= 3  # its text is longer than that of four other values
         return frozenset(self._set(depth + 1))  # written as a set inside a call
 
     def _dict(self, depth: int) -> dict[object, object]:
@@ -220,7 +276,7 @@ class _Decoder:
         while self._data[self._at : self._at + 1] != b"0":
             pairs.append((self._value(depth), self._value(depth)))
         self._at += 1
-        checked_keys([key for key, _ in pairs])
+        self._keys.check([key for key, _ in pairs])
         return dict(pairs)
 
 

@@ -1,12 +1,13 @@
 """A warm interpreter that forks one confined child per program; started by `zygotes`, never imported.
 
-    python -P -s -S -B zygote.py CONTROL PARENT LAYERS MODULES
+    python -P -s -S -B zygote.py CONTROL PARENT LAYERS WORK MODULES PATHS
 
-It imports the standard library and its neighbours `kernel`, `seccomp` and `child`, then takes every privilege from
-itself. A job reaches it as a number, a CPU limit and one end of a socket pair, which it passes on to a child: its heap,
-which every child inherits, never holds a program, an input or an answer. It measures the children's CPU time from
-outside, kills what is over its limit or blocked, and reports how each ended. It ends, and all its children with it,
-when the control socket closes or the trainer is gone, whatever killed it.
+It imports the standard library and its neighbours `kernel`, `seccomp` and the one called WORK, whose
+`serve(channel, confinement)` is what every child does, then takes every privilege from itself. A job reaches it as a
+number, a CPU limit and one end of a socket pair, which it passes on to a child: its heap, which every child inherits,
+never holds a program, an input or an answer. It measures the children's CPU time from outside, kills what is over its
+limit or blocked, and reports how each ended. It ends, and all its children with it, when the control socket closes or
+the trainer is gone, whatever killed it.
 """
 
 from __future__ import annotations
@@ -27,10 +28,11 @@ if TYPE_CHECKING:
     from tasks.sandbox import child, kernel, seccomp
 else:
     sys.path.insert(0, os.path.dirname(__file__))  # noqa: PTH120 - pathlib is not worth its memory here
-    import child
+    sys.path += filter(None, sys.argv[6].split(os.pathsep))  # PATHS, behind the standard library
     import kernel
     import seccomp
 
+    child = __import__(sys.argv[4])
     del sys.path[0]
 
 CONTROL = 3
@@ -137,7 +139,7 @@ class _Server:
     def _become_child(self, channel: int) -> None:
         try:
             if kernel.die_with_parent(self._pid):
-                child.run_program(channel, self._confinement)
+                child.serve(channel, self._confinement)
         finally:
             os._exit(71)
 
@@ -232,8 +234,10 @@ def _forget() -> None:
     sys.argv[:] = sys.orig_argv[:] = [""]
     sys.path.clear()
     sys.path_importer_cache.clear()
-    for name in ("child", "kernel", "seccomp"):
-        sys.modules.pop(name, None)
+    ours = os.path.dirname(__file__)  # noqa: PTH120
+    for name, module in list(sys.modules.items()):
+        if name != "__main__" and (getattr(module, "__file__", None) or "").startswith(ours):
+            del sys.modules[name]
 
 
 def main() -> None:
@@ -242,7 +246,7 @@ def main() -> None:
     trainer = os.pidfd_open(parent)
     if os.getppid() != parent:
         return
-    _preload(sys.argv[4])
+    _preload(sys.argv[5])
     sock, trainer = _keep_descriptors(control, trainer)
     report, confinement = _confine(set(sys.argv[3].split(",")))
     _forget()

@@ -72,14 +72,25 @@ class Lost(Exception):
 class Zygote:
     """One warm interpreter. Raises SandboxError when it does not start."""
 
-    def __init__(self, *, seed: int, modules: tuple[str, ...], layers: Set[Layer]) -> None:
+    def __init__(
+        self,
+        *,
+        seed: int,
+        modules: tuple[str, ...],
+        layers: Set[Layer],
+        work: str = "child",
+        paths: tuple[str, ...] = (),
+    ) -> None:
         self.busy: dict[int, socket.socket] = {}
         control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         # -P -s -S is -I without ignoring PYTHONHASHSEED; the environment holds nothing else.
         command = [sys.executable, "-P", "-s", "-S", "-B", str(_SCRIPT)]
         with theirs:
             self._process = subprocess.Popen(
-                [*command, str(theirs.fileno()), str(os.getpid()), ",".join(sorted(layers)), ",".join(modules)],
+                [
+                    *(*command, str(theirs.fileno()), str(os.getpid()), ",".join(sorted(layers))),
+                    *(work, ",".join(modules), os.pathsep.join(paths)),
+                ],
                 pass_fds=[theirs.fileno()],
                 env={"PYTHONHASHSEED": str(seed), "LC_ALL": "C.UTF-8"},
                 stdin=subprocess.DEVNULL,
@@ -89,7 +100,11 @@ class Zygote:
                 start_new_session=True,
             )
         self._control = control
-        self.report = self._hello()
+        try:
+            self.report = self._hello()
+        except BaseException:  # also an interrupt must not leave a process behind
+            self.close()
+            raise
 
     def _hello(self) -> dict[str, str]:
         """The zygote's first message: which layers are on."""
@@ -107,7 +122,7 @@ class Zygote:
         return dict(line.split("=", 1) for line in message.splitlines())
 
     def _complaint(self) -> str:
-        self.kill()
+        self.kill()  # ends what is said
         assert self._process.stderr is not None  # noqa: S101 - it was asked for above
         return self._process.stderr.read().decode(errors="replace").strip()[-500:] or "it said nothing"
 

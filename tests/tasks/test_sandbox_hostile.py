@@ -5,11 +5,14 @@ A row's `expected` is the status of a sandbox with every layer; `accept` names o
 
 import json
 import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from tasks.sandbox.executor import Execution, Executor, Job, Layer, Limits, Status
+from tasks.sandbox.executor import Execution, Executor, Job, Lane, Layer, Limits, Status
 
 ROWS = [json.loads(line) for line in (Path(__file__).parent / "data" / "hostile.jsonl").read_text("utf-8").splitlines()]
 CPU_S = {"compat": 2.0, "memory": 1.0}
@@ -51,6 +54,7 @@ def attacked(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     before = state()
     with Executor(workers=2, layers=LAYERS[request.param]) as executor:
         found = executor.run([job(row, canaries) for row in ROWS])
+        assert executor.statistics().reruns > 0  # some went through the fast lane first
         after = executor.run([Job(program="def f(x):\n    return x + 1", inputs=("1",), interpreters=2)])
         assert after[0].outputs[0].text == "2"
     assert state() == before
@@ -79,3 +83,66 @@ def test_what_did_not_end_well_has_a_reason_and_no_output(attacked: dict[str, Ex
             assert execution.reason
             assert [output.text for output in execution.outputs] == [None]
             assert execution.reason.isprintable()
+
+
+@pytest.mark.long
+def test_the_slow_lane_alone_says_the_same(attacked: dict[str, Execution], tmp_path: Path) -> None:
+    with Executor(workers=2, lanes=frozenset({Lane.SLOW})) as executor:
+        alone = executor.run([job(row, tmp_path) for row in ROWS])
+    for row, execution in zip(ROWS, alone, strict=True):
+        found = attacked[row["name"]]
+        accepted = {row["expected"], *row.get("accept", [])}
+        assert found.status is execution.status or {found.status, execution.status} <= accepted, row["name"]
+        if found.status is execution.status is Status.OK:
+            assert found.outputs == execution.outputs
+
+
+OTHER_USER = """
+import json, sys
+from tasks.sandbox.executor import *
+rows = [json.loads(line) for line in open(sys.argv[1])]
+jobs = [
+    Job(program=row["snippet"], inputs=(row["input"],), interpreters=2,
+        limits=Limits(cpu_s=dict(compat=2.0, memory=1.0).get(row["category"], 0.3)))
+    for row in rows
+]
+for layers in (frozenset(Layer), frozenset({Layer.SECCOMP})):
+    with Executor(workers=2, layers=layers) as executor:
+        found = executor.run(jobs)
+        for row, execution in zip(rows, found):
+            if execution.status not in {row["expected"], *row.get("accept", [])}:
+                print(row["name"], row["expected"], execution)
+"""
+NOBODY = 65534
+
+
+def readable_interpreter() -> str:
+    """An interpreter that an ordinary user may start; the one of this environment is not always."""
+    named = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    for command in (sys.executable, shutil.which(named, path="/usr/bin:/usr/local/bin")):
+        if command is not None and _starts(command):
+            return command
+    pytest.skip("no interpreter that an ordinary user may start")
+
+
+def _starts(command: str) -> bool:
+    check = [command, "-c", "import tasks.sandbox.executor"]
+    try:
+        return (
+            subprocess.run(check, check=False, capture_output=True, user=NOBODY, env=_plain(), cwd="/").returncode == 0
+        )
+    except PermissionError:
+        return False
+
+
+def _plain() -> dict[str, str]:
+    return {"PYTHONPATH": str(Path(__file__).parents[2]), "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+@pytest.mark.long
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
+def test_an_ordinary_user_is_as_safe() -> None:
+    rows = Path(__file__).parent / "data" / "hostile.jsonl"
+    command = [readable_interpreter(), "-c", OTHER_USER, str(rows)]
+    ended = subprocess.run(command, check=True, capture_output=True, text=True, user=NOBODY, env=_plain(), cwd="/")
+    assert ended.stdout == ""

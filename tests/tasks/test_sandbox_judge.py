@@ -1,5 +1,4 @@
-# ruff: noqa: E501, RUF001 - tables, and characters that only look alike
-"""Judging: every mode and verdict by hand, answers that cheat, and real programs."""
+"""Judging: every mode and verdict by hand, and the gold of real programs. Answers that cheat are in tests/cheats."""
 
 import json
 from collections import Counter
@@ -99,75 +98,6 @@ def test_abduction_without_a_program_is_refused() -> None:
 def test_a_mode_without_a_rule_is_refused(executor: Executor) -> None:
     with pytest.raises(ConfigError, match="mode error cannot be judged"):
         judge(executor, [Question(mode=Mode.ERROR, program="", inputs=("1",), outputs=("1",), answer="1")])
-
-
-ALWAYS = "class E(list):\n    __eq__ = lambda a, b: True\n    __ne__ = lambda a, b: False\n    __hash__ = lambda a: 0\n"
-CHEATING_LITERALS = [
-    "type('E', (), {'__eq__': lambda s, o: True})()", "setattr(f, '__code__', (lambda x: [1, 3]).__code__) or 1",
-    "lambda: [1, 3]", "__import__('os').system('touch /tmp/pwned_by_azr')", "f([3, 1])", "(f := lambda x: [1, 3])",
-    "[1, 3] if True else 0", "eval('[1, 3]')", "[1, 3]) or (1", "1)\nprint([1, 3])\n(1", "sorted([3, 1])", "[*[1, 3]]",
-    "[x for x in (1, 3)]", "'[1, 3]'", "b'[1, 3]'", "[１, ３]", "[1.0, 3.0]", "[True, 3]", "(1, 3)" + ".__class__", "[1, 3][:]",
-    "[1, 3] or 1", "{1, 3}", "9" * 60_000, "[" * 30_000 + "]" * 30_000, "-" * 10_000 + "1", "[1, 3]" + ", [1, 3]" * 9_000,
-    "{" + ",".join(str(k * (2**61 - 1)) for k in range(1, 2_500)) + "}", "10 ** 10 ** 10", "'a' * 10 ** 10", "f'{[1, 3]}'",
-    "[1, 3]\u200b", "［1, 3］", "[1, 3];", "return [1, 3]", "output", "_", "*", "x", "gold", "[1, 3]\n[1, 3]", "...", "None",
-    "[0x7fffffffffffffff, 3]", "[[1, 3]]", "nan", "set([1, 3])", "range(1, 4, 2)", "open('/proc/self/environ').read()", "\x00", "\ud800",
-]  # fmt: skip
-CHEATING_PROGRAMS = [
-    ALWAYS + "def f(x):\n    return E()",
-    ALWAYS + "def f(x):\n    return [E()]",
-    "class E:\n    def __repr__(s): return '[4, 7, 9]'\ndef f(x):\n    return E()",
-    "class R:\n    def __reduce__(s): return (sorted, ([1],))\ndef f(x):\n    return R()",
-    "import builtins\nbuiltins.sorted = lambda *a: True\nbuiltins.all = lambda *a: True\ndef f(x):\n    return 1",
-    "import sys\ndef f(x):\n    sys.exit(0)",
-    "import os\ndef f(x):\n    os._exit(0)",
-    "import os\ndef f(x):\n    os.write(1, b'correct')\n    os._exit(0)",
-    "print('correct')\ndef f(x):\n    print('[4, 7, 9]')",
-    "raise SystemExit(0)",
-    "import atexit\natexit.register(print, 'correct')\ndef f(x):\n    return None",
-    (
-        "import os, struct, marshal\nd = marshal.dumps([('ok', True)] * 3, 2)\n"
-        "def f(x):\n    os.write(3, struct.pack('=I', len(d)) + d); os._exit(0)"
-    ),
-    (
-        "import os, struct, marshal\nd = marshal.dumps([('correct', 1)] * 3, 2)\n"
-        "def f(x):\n    os.write(3, struct.pack('=I', len(d)) + d); os._exit(0)"
-    ),
-    "import os\ndef f(x):\n    os.write(3, b'[\\1\\0\\0\\0' * 9000); os._exit(0)",
-    (
-        "import sys\ndef f(x):\n    frame, found = sys._getframe(), []\n    while frame:\n"
-        "        found += [v for k, v in frame.f_locals.items() if k in ('gold', 'outputs', 'expected')]; frame = frame.f_back\n"
-        "    return found[0] if found else None"
-    ),
-    "import gc\ndef f(x):\n    return next((o for o in gc.get_objects() if type(o) is list and o == [4, 7, 9][:1]), None)",
-    "def f(x):\n    return open('/proc/self/environ').read()",
-    "import os\ndef f(x):\n    return os.listdir('/proc')",
-    "import inspect\ndef f(x):\n    return [s.frame.f_locals.get('gold') for s in inspect.stack()]",
-    "import signal, os\ndef f(x):\n    os.kill(os.getppid(), signal.SIGKILL)",
-    "def f(x):\n    yield from sorted(x)",
-    "def f(x):\n    return map(int, sorted(x))",
-    "def f(x):\n    return NotImplemented",
-    "def f(x):\n    return type('L', (list,), {})(sorted(x))",
-    "def f(x):\n    return [float(i) for i in sorted(x)]",
-    "def f(x):\n    return tuple(sorted(x))",
-    "class f(list):\n    def __init__(s, x): super().__init__(sorted(x))",
-    "import sys\nsys.modules['__main__'].f = sorted\ndel sys.modules['__main__'].f",
-    "import marshal\nmarshal.dumps = lambda *a: b''\ndef f(x):\n    return 1",
-    "f = lambda x: f",
-]
-
-
-def test_no_literal_that_cheats_scores(executor: Executor) -> None:
-    questions = [deduce(answer) for answer in CHEATING_LITERALS]
-    program = "def f(*a, **k):\n    return a"  # says what it was given, and never [1, 3]
-    questions += [abduce(answer, program=program) for answer in CHEATING_LITERALS]
-    found = judge(executor, questions, limits=LIMITS)
-    assert [q.answer for q, judgement in zip(questions, found, strict=True) if judgement.passed] == []
-    assert not Path("/tmp/pwned_by_azr").exists()
-
-
-def test_no_program_that_cheats_scores(executor: Executor) -> None:
-    found = judge(executor, [induce(answer) for answer in CHEATING_PROGRAMS], limits=LIMITS)
-    assert [answer for answer, judgement in zip(CHEATING_PROGRAMS, found, strict=True) if judgement.passed] == []
 
 
 def test_the_gold_of_every_real_program_is_accepted_in_every_mode(executor: Executor) -> None:

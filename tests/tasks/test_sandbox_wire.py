@@ -48,10 +48,12 @@ def read(data: bytes, calls: int = 1) -> list[wire.Answer]:
 @given(LITERALS)
 @settings(derandomize=True, max_examples=300, deadline=None)
 def test_a_request_is_what_marshal_reads(value: object) -> None:
-    data = wire.request("p", "f", [Arguments((value,), {"k": 1})], Limits(cpu_s=1.5, memory_mb=100, output_bytes=10))
+    item = wire.encoded_item("p", "f", [wire.encoded_call(Arguments((value,), {"k": 1}))])
+    data = wire.request([item, item], Limits(cpu_s=1.5, memory_mb=100, output_bytes=10), anew=True)
     length, *limits = struct.unpack_from("=IIII", data)
-    program, entry, calls = marshal.loads(data[16:])  # noqa: S302 - our own bytes
-    assert (length, limits) == (len(data) - 16, [3, 100, 10])
+    together, anew, items = marshal.loads(data[16:])  # noqa: S302 - our own bytes
+    assert (length, limits, together, anew, len(items)) == (len(data) - 16, [3, 100, 10], False, True, 2)
+    program, entry, calls = items[1]
     assert (program, entry, calls[0][1]) == ("p", "f", {"k": 1})
     assert equal(calls[0][0][0], value)
 
@@ -69,14 +71,22 @@ def test_sets_travel_in_one_order_whatever_the_hash_seed() -> None:
 
 def test_a_request_that_no_socket_holds_is_refused() -> None:
     with pytest.raises(Refused, match="131072 are the limit"):
-        wire.request("#" * 131_072, "f", [], Limits())
+        wire.request([wire.encoded_item("#" * 131_072, "f", [])], Limits())
+
+
+def test_frames_of_several_programs_are_read_as_far_as_they_are_whole() -> None:
+    one = struct.pack("=II", 3, 7) + b"abc"
+    assert wire.shared_frames(one * 2 + one[:-1], 5) == [(7, b"abc")] * 2
+    assert wire.shared_frames(one * 9, 2) == [(7, b"abc")] * 2
+    assert wire.shared_frames(struct.pack("=II", 0, 1), 1) == [(1, b"")]
+    assert wire.shared_frames(struct.pack("=II", 2**32 - 1, 1), 1) == []
 
 
 def test_errors_and_other_values_arrive_in_words() -> None:
     found = read(
         frame(("raised", "ValueError", "no\n\x1b[2J \ud800"), ("opaque", "a.B", "<B at 0x7f00deadbeef>")), calls=2
     )
-    assert found[0] == wire.Answer(Output(None, r"ValueError: no\n\x1b[2J \ud800"), raised="ValueError")
+    assert found[0] == wire.Answer(Output(None, r"ValueError: no\n\x1b[2J \ud800", raised="ValueError"))
     assert found[1] == wire.Answer(Output(None, "not a literal: a.B <B at 0x...>"), literal=False)
 
 
