@@ -24,6 +24,16 @@ from tasks.loop import LoopConfig
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 
 
+class TrackingConfig(Section):
+    """Where curves are shown beside the ledger."""
+
+    mlflow: Annotated[bool, Key.OPERATIONAL, Field(description="log every sealed iteration to MLflow as well")] = True
+    uri: Annotated[
+        str, Key.OPERATIONAL, Field(description="MLflow's tracking URI; empty keeps a local store below the root")
+    ] = ""
+    experiment: Annotated[str, Key.OPERATIONAL, Field(min_length=1, description="MLflow's experiment")] = "azr"
+
+
 class RunConfig(LoopConfig):
     """Everything that decides a run and how it runs."""
 
@@ -34,6 +44,7 @@ class RunConfig(LoopConfig):
     ] = "run"
     iterations: Annotated[int, Key.OPERATIONAL, Field(ge=0, le=1_000_000, description="iterations wanted in all")] = 2
     ledger: LedgerConfig = LedgerConfig()
+    tracking: TrackingConfig = TrackingConfig()
 
 
 class Leaf(NamedTuple):
@@ -110,7 +121,12 @@ def identity(config: RunConfig) -> dict[str, Json]:
 
 def config_hash(config: RunConfig) -> str:
     """Hash of the identity values: equal hashes, equal computation."""
-    text = json.dumps(identity(config), sort_keys=True, separators=(",", ":"))
+    return identity_hash(identity(config))
+
+
+def identity_hash(values: Mapping[str, Json]) -> str:
+    """Hash of identity values by key path."""
+    text = json.dumps(values, sort_keys=True, separators=(",", ":"))
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 

@@ -33,6 +33,12 @@ def say(text: str = "") -> None:
     sys.stdout.flush()
 
 
+def emit(data: bytes) -> None:
+    """Bytes on standard output, as they are."""
+    sys.stdout.buffer.write(data)
+    sys.stdout.flush()
+
+
 def complain(text: str) -> None:
     """One error on standard error."""
     sys.stderr.write(f"azr: {text}\n")
@@ -92,6 +98,31 @@ def _cell(value: Cell) -> str:
 
 def _numeric(values: Sequence[Cell]) -> bool:
     return all(isinstance(value, int | float) or value is None for value in values)
+
+
+class Meter:
+    """Progress of a long command, on standard error: a live line on a terminal, now and then a plain one elsewhere."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._live = sys.stderr.isatty()
+        self._began = self._shown = time.monotonic()
+
+    def __call__(self, done: int, total: int, detail: str = "") -> None:
+        """So much is done; told at most twice a second on a terminal, every 15 s elsewhere."""
+        now = time.monotonic()
+        if now - self._shown < (0.5 if self._live else 15.0):
+            return
+        self._shown, spent = now, now - self._began
+        left = f", about {seconds(spent * (total - done) / done)} left" if done else ""
+        line = f"{self._what} {done}/{total}{detail}, {seconds(spent)}{left}"
+        sys.stderr.write(f"\r\x1b[2K{line}" if self._live else f"{line}\n")
+        sys.stderr.flush()
+
+    def close(self) -> None:
+        """Leave an empty line behind."""
+        if self._live:
+            sys.stderr.write("\r\x1b[2K")
 
 
 class TrainingConsole:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Annotated
 
 from prefect import flow
 from pydantic import Field
 
+from flows.collect import collect
 from flows.session import workshop
-from models.manifest import prune_optimizers
-from storage.ids import Position, Stage
-from storage.records import Checkpoint
 from tasks.propose import propose
 from tasks.solve import solve
 from tasks.stage import StageTask
@@ -32,11 +31,12 @@ def iteration(run: RunName, iteration: Annotated[int, Field(ge=1)], root: RootPa
     with workshop(root, run) as work:
         for stage in STAGES:
             stage.task(work, iteration, 0)
-        prune_optimizers(work.ledger.directory, keep=_kept(work, iteration))
+        _let_go(work)
 
 
-def _kept(work: Workshop, iteration: int) -> set[str]:
-    """Directory names of the last sealed checkpoints, as many as the config keeps."""
-    first = max(1, iteration + 1 - work.config.update.keep_optimizer)
-    rows = (work.ledger.read(Checkpoint, Position(number, Stage.UPDATE))[0] for number in range(first, iteration + 1))
-    return {Path(row.directory).name for row in rows if row.directory is not None}
+def _let_go(work: Workshop) -> None:
+    """Drop what the retention policy lets go; that it cannot be dropped now is no reason to stop a run."""
+    try:
+        collect(work.ledger, work.config.retention)
+    except OSError as error:  # a LedgerError, or the disk's
+        logging.getLogger("azr").warning("what retention lets go was not dropped: %s", error)

@@ -44,7 +44,7 @@ def launch(*, root: Path, file: Path | None, settings: Sequence[str], run: str |
 def relaunch(*, root: Path, run: str | None, iteration: str, stage: str) -> int:
     """Run one unsealed stage; on a sealed one nothing changes, and what can be done instead is said."""
     name = pick_run(root, run)
-    at = _position(iteration, stage)
+    at = position_of(iteration, stage)
     require_stage(at)
     ledger = Ledger.open(root, name)
     seal = ledger.seal_of(at)
@@ -52,6 +52,8 @@ def relaunch(*, root: Path, run: str | None, iteration: str, stage: str) -> int:
         say(
             f"Stage {at} of run {name} is sealed (attempt {seal.attempt}), and what is sealed is never replaced. "
             f"Nothing was run.\n  go on:        {layout.command('train', root=root, run=name)}\n"
+            f"  do it again:  {layout.rerun_command(root, name, at)} --compare\n"
+            f"  differently:  {layout.command('fork', '--at', f'{iteration}.{stage}', root=root, run=name)}\n"
             f"  another run:  {layout.command('train', root=root, run='NAME')} --config FILE"
         )
         return 0
@@ -129,12 +131,19 @@ def _check_base(config: RunConfig) -> None:
     find_base(config, load_templates(config.curriculum.templates))
 
 
-def _position(iteration: str, stage: str) -> Position:
-    words = [word.value for word in Stage]
-    if stage not in words:
-        raise ConfigError(f"There is no stage {stage!r}. Stages: {', '.join(words)}. Nothing was run.")
+def stage_of(word: str) -> Stage:
+    """The stage of a word; raises ConfigError when there is none."""
+    words = [stage.value for stage in Stage]
+    if word not in words:
+        raise ConfigError(f"There is no stage {word!r}. Stages: {', '.join(words)}. Nothing was run.")
+    return Stage(word)
+
+
+def position_of(iteration: str, stage: str) -> Position:
+    """The position of an iteration or bootstrap round, as people write it, and a stage; raises ConfigError."""
+    word = stage_of(stage)
     try:
-        at = layout.parse_position(f"{iteration}/{stage}")
+        at = layout.parse_position(f"{iteration}/{word}")
     except ValueError:
         raise ConfigError(f"{iteration!r} is no iteration. Say 12, or 0.2 for a bootstrap round.") from None
     if at.iteration and at.round:

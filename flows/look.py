@@ -1,52 +1,46 @@
-"""The commands that look: runs, status, sql. What they print comes from views and named SQL."""
+"""The commands that look at runs: runs and status. What they print comes from the views."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from flows.console import Table, as_csv, as_json, as_table, say, say_json, summary
+from flows.console import Table, as_table, complain, say, say_json, summary
 from flows.launch import pick_run
 from storage import layout
-from storage.database import Result, query
+from storage.database import Result, left_out_messages, query, query_all
 from storage.ledger import Ledger
 
-_RUNS = "SELECT run, state, iterations, seed, ledger_hash, created FROM runs ORDER BY created"
-_ITERATIONS = """
-SELECT iteration, stages_sealed AS stages, proposals, valid, answers, round(solver_accuracy, 3) AS accuracy,
-       round(proposer_reward, 3) AS proposer_reward, round(solver_reward, 3) AS solver_reward,
-       round(seconds, 1) AS seconds
-FROM iterations ORDER BY iteration"""
-_STAGES = """
-SELECT a.iteration, a.round, a.stage, count(*) AS attempts,
-       count(*) FILTER (a.outcome = 'failed') AS failed, count(*) FILTER (a.outcome = 'killed') AS killed,
-       max_by(a.outcome, a.attempt) AS last,
-       max(s.rows) AS rows, max(s.seconds) AS seconds, max(s.cpu_seconds) AS cpu_seconds
-FROM attempts a LEFT JOIN stages s USING (run, iteration, round, stage)
-GROUP BY a.iteration, a.round, a.stage
-ORDER BY a.iteration, a.round, list_position(['propose', 'validate', 'solve', 'verify', 'update'], a.stage)"""
-_FAILURES = """
-SELECT iteration, round, stage, attempt, outcome, error FROM attempts
-WHERE outcome IN ('failed', 'killed') ORDER BY started"""
-
-FORMATS = {"table": as_table, "csv": as_csv, "json": as_json}
+_RUNS = "SELECT run, state, iterations, seed, ledger_hash, created FROM runs"
+_STATUS = {
+    "iterations": "SELECT * EXCLUDE (run, policy) FROM iterations",
+    "stages": """
+        SELECT iteration, round, stage, attempts, failed, killed, last, rows, seconds, cpu_seconds FROM costs""",
+    "failures": """
+        SELECT iteration, round, stage, attempt, outcome, error FROM attempts
+        WHERE outcome IN ('failed', 'killed') ORDER BY started""",
+}
+_LAST_TASK = "SELECT id_text(max(task_id)) FROM tasks WHERE verdict = 'valid'"
 
 
 def list_runs(root: Path, *, as_json: bool) -> int:
-    """Print the runs below a root."""
+    """Print the runs below a root, damaged ones too."""
     found = query(root, _RUNS)
+    warn(root, found)
     if as_json:
         say_json(records(found))
-    else:
-        say(as_table(table(found)))
-        say(f"\nNext: {layout.command('status', root=root, run=str(found.rows[-1][0]))}")
+        return 0
+    say(as_table(table(found)))
+    latest = [row["run"] for row in records(found) if row["run"] not in found.left_out][-1]
+    say(f"\nNext: {layout.command('status', root=root, run=str(latest))}")
     return 0
 
 
 def show_status(root: Path, run: str | None, *, as_json: bool) -> int:
     """Print iterations and stages of a run, with attempts and failures."""
     name = pick_run(root, run)
-    found = {key: query(root, sql, name) for key, sql in _STATUS.items()}
-    ledger = Ledger.open(root, name)
+    ledger = Ledger.open(root, name)  # checks every seal, so the hash below can be relied on
+    found = query_all(root, {**_STATUS, "last": _LAST_TASK}, name)
+    last = str(found.pop("last").rows[0][0] or "ID")
     facts = {"run": name, "ledger_hash": ledger.ledger_hash(), "config_hash": ledger.facts.config_hash}
     if as_json:
         say_json({**facts, **{key: records(result) for key, result in found.items()}})
@@ -55,16 +49,7 @@ def show_status(root: Path, run: str | None, *, as_json: bool) -> int:
     for key, result in found.items():
         if result.rows:
             say(f"\n{key}\n{as_table(table(result))}")
-    say(f"\nNext: {layout.command('show', 'task', _last_task(root, name), root=root, run=name)}")
-    return 0
-
-
-_STATUS = {"iterations": _ITERATIONS, "stages": _STAGES, "failures": _FAILURES}
-
-
-def answer_sql(root: Path, sql: str, *, form: str) -> int:
-    """Print what one SELECT answers."""
-    say(FORMATS[form](table(query(root, sql))))
+    say(f"\nNext: {layout.command('show', 'task', last, root=root, run=name)}")
     return 0
 
 
@@ -78,6 +63,7 @@ def table(result: Result) -> Table:
     return Table(result.columns, result.rows)
 
 
-def _last_task(root: Path, run: str) -> str:
-    found = query(root, "SELECT max_by(id, task_id) FROM tasks WHERE verdict = 'valid'", run).rows[0][0]
-    return str(found or "ID")
+def warn(root: Path, result: Result) -> None:
+    """Say on standard error which runs an answer does not cover."""
+    for message in left_out_messages(root, result.left_out):
+        complain(message)

@@ -7,14 +7,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from flows.config import RunConfig, changed_identity, config_hash, known_keys, validated
+from flows.config import RunConfig, TrackingConfig, changed_identity, config_hash, known_keys, validated
+from flows.tracker import tracked
 from flows.version import code_version
 from storage import layout
 from storage.commit import Disk
 from storage.errors import ConfigError, LedgerError
 from storage.ledger import Ledger
-from storage.partitions import missing_files, read_facts
-from storage.seals import RunFacts
+from storage.partitions import read_facts
+from storage.seals import Parent, RunFacts
 from tasks.workshop import Reporter, Silent, Workshop
 
 _open: dict[tuple[Path, str], Workshop] = {}
@@ -40,7 +41,7 @@ def workshop(
     if key in _open:
         yield _open[key]
         return
-    with _opened(root, run, config, reporter) as work:
+    with _opened(root, run, config, reporter) as work, tracked(root, run, _tracking(root, run, config)):
         _open[key] = work
         try:
             yield work
@@ -65,13 +66,18 @@ def _opened(root: Path, run: str, config: RunConfig | None, reporter: Reporter |
     if exists:
         require_same(root, run, config)
         ledger = Ledger.open(root, run, write=True, disk=disk)
-        missing_files(ledger.directory, {seal.position: seal for seal in ledger.sealed()})  # raises, before any work
+        ledger.require_files()  # raises, before any work
     else:
-        ledger = Ledger.create(root, _facts(run, config), disk=disk)
+        ledger = Ledger.create(root, facts_of(run, config), disk=disk)
     return Workshop(ledger=ledger, config=config, code_version=code_version(), reporter=reporter or Silent())
 
 
-def _facts(run: str, config: RunConfig) -> RunFacts:
+def _tracking(root: Path, run: str, config: RunConfig | None) -> TrackingConfig:
+    return (config or stored_config(root, run)).tracking
+
+
+def facts_of(run: str, config: RunConfig, parent: Parent | None = None) -> RunFacts:
+    """What is written into run.json when a run begins here and now."""
     return RunFacts(
         run=run,
         seed=config.seed,
@@ -79,6 +85,7 @@ def _facts(run: str, config: RunConfig) -> RunFacts:
         config_hash=config_hash(config),
         code_version=code_version(),
         python=_python(),
+        parent=parent,
     )
 
 

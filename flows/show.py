@@ -8,7 +8,7 @@ from flows.console import say, say_json
 from flows.launch import pick_run
 from flows.look import records
 from storage import ids, layout
-from storage.database import query
+from storage.database import query_all
 from storage.errors import LedgerError
 
 _PARTS = {
@@ -38,7 +38,8 @@ def show_one_task(root: Path, run: str | None, written: str, *, as_json: bool) -
     packed = ids.parse(written)
     if ids.unpack(packed).sample is not None:
         packed = ids.pack(ids.unpack(packed)._replace(sample=None))
-    found = {part: records(query(root, sql.format(id=packed), name)) for part, sql in _PARTS.items()}
+    questions = {part: sql.format(id=packed) for part, sql in _PARTS.items()}
+    found = {part: records(result) for part, result in query_all(root, questions, name).items()}
     if not found["task"] and not found["proposal"]:
         raise LedgerError(
             f"Run {name} has no task {written}. Nothing was written. Find one: "

@@ -21,19 +21,20 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel
 
 from models.manifest import (
-    CHECKPOINTS,
     MANIFEST,
     OPTIMIZER,
     STATE,
     Manifest,
     Published,
+    checkpoint_name,
     published,
     read_manifest,
     verify,
 )
 from models.policy import INDEX, PolicyRef, combine, file_hash, policy_files
 from storage.errors import EngineError
-from storage.layout import command
+from storage.layout import CHECKPOINTS, command
+from storage.retention import explanation
 
 _PARTIAL = ".partial"
 _COMPANIONS = (".json", ".jinja", ".txt", ".model")  # what a model directory holds beside its weights
@@ -82,7 +83,7 @@ def publish(
         for left_over in root.glob(f".*{_PARTIAL}"):
             shutil.rmtree(left_over)
         manifest = _write(scratch, iteration=iteration, parent=parent, model=model, optimizer=optimizer)
-        return _settle(scratch, root / f"{iteration:06d}-{manifest.policy[:12]}", manifest)
+        return _settle(scratch, root / checkpoint_name(iteration, manifest.policy), manifest)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(scratch, ignore_errors=True)
         raise EngineError(
@@ -95,14 +96,16 @@ def publish(
 def load_optimizer(directory: Path) -> OptimizerState:
     """The optimizer state of a checkpoint, on the CPU.
 
-    Raises EngineError when it was pruned, or does not match the manifest.
+    Raises EngineError when it was dropped, or does not match the manifest.
     """
     manifest = read_manifest(directory)
     path = directory / OPTIMIZER / STATE
     if not path.is_file():
+        gone = explanation(directory.parents[1], path.parent, manifest.optimizer)
         raise EngineError(
-            f"Checkpoint {directory.name} keeps no optimizer state (older ones lose it, see update.keep_optimizer), so "
-            "no update can start from it. Nothing was written. Fork from a later iteration."
+            gone
+            or f"Checkpoint {directory} has no optimizer state, and it was not dropped by retention, so no update "
+            "can start from it. Nothing was written. Restore it from a copy, or fork the run before this iteration."
         )
     if file_hash(path) != manifest.optimizer:
         raise EngineError(

@@ -151,12 +151,3 @@ class UpdateConfig(Section):
             description="tokens per forward pass, padding included; changes memory and rounding only", ge=1, le=1 << 24
         ),
     ] = 8192
-    keep_optimizer: Annotated[
-        int,
-        Key.OPERATIONAL,
-        Field(
-            description="how many last checkpoints keep masters and moments; older ones keep weights only",
-            ge=1,
-            le=1000,
-        ),
-    ] = 2

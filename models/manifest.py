@@ -6,18 +6,18 @@ Nothing here imports torch.
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Collection
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from models.policy import PolicyRef, file_hash
 from storage.errors import EngineError
+from storage.layout import CHECKPOINTS
 
-CHECKPOINTS = "checkpoints"
 MANIFEST = "manifest.json"
 OPTIMIZER = "optimizer"
 STATE = "state.safetensors"
+_NAME = re.compile(r"\d{6,}-[0-9a-f]{12}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,21 +83,15 @@ def published(directory: Path) -> Published:
     )
 
 
-def prune_optimizers(run_directory: Path, *, keep: Collection[str]) -> list[Path]:
-    """Delete the optimizer state of every checkpoint whose directory is not named in `keep`; weights stay.
-
-    `keep` comes from what is sealed: a killed attempt may have left another checkpoint of the same iteration. Returns
-    the checkpoints that lost theirs.
-    """
-    spent = [path for path in list_checkpoints(run_directory) if path.name not in keep and (path / OPTIMIZER).is_dir()]
-    for directory in spent:
-        shutil.rmtree(directory / OPTIMIZER)
-    return spent
-
-
 def list_checkpoints(run_directory: Path) -> list[Path]:
     """Directories of all published checkpoints, oldest first."""
-    return sorted((run_directory / CHECKPOINTS).glob("[0-9]*-*"))
+    found = (run_directory / CHECKPOINTS).glob("[0-9]*-*")
+    return sorted(path for path in found if _NAME.fullmatch(path.name))
+
+
+def checkpoint_name(iteration: int, policy: str) -> str:
+    """Name of the directory of a checkpoint: its iteration, and the beginning of the policy's hash."""
+    return f"{iteration:06d}-{policy[:12]}"
 
 
 def _hash_or_none(path: Path) -> str | None:

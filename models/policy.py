@@ -47,10 +47,8 @@ def resolve_base(path: str) -> Path:
 
     Raises ConfigError when it is none of these, when the directory lacks files, or when the hub cannot be reached.
     """
-    local = _local(path)
-    if path == NANO:
-        directory = Path(__file__).parent / NANO
-    elif local is not None:
+    local = local_base(path)
+    if local is not None:
         directory = local
     elif _HUB_NAME.fullmatch(path):
         directory = _download(path)
@@ -63,8 +61,10 @@ def resolve_base(path: str) -> Path:
     return directory
 
 
-def _local(path: str) -> Path | None:
-    """The local directory of that name, if there is one."""
+def local_base(path: str) -> Path | None:
+    """The directory of the base model where no hub is needed to know it: `nano`, or a local directory."""
+    if path == NANO:
+        return Path(__file__).parent / NANO
     try:
         found = Path(path).expanduser()
         return found.resolve() if found.is_dir() else None

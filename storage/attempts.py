@@ -1,7 +1,6 @@
 """The log of attempts: one line when an attempt starts, before its stage does anything, and one when it ends.
 
-It stands outside the partitions and outside both hash chains, and is only ever appended to. A line torn by a full disk
-or a kill is skipped by readers, and the next append begins on a fresh line.
+It stands outside the partitions and outside both hash chains, and is only ever appended to (storage.journal).
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from storage.ids import Position, Stage
+from storage.journal import append_line, read_lines
 from storage.layout import ATTEMPTS_FILE, now_us, order
 from storage.lock import is_alive, process_mark
 from storage.seals import Provenance, Seal
@@ -127,15 +127,7 @@ class AttemptLog:
         self._append("end", asdict(line))
 
     def _append(self, event: str, fields: Mapping[str, object]) -> None:
-        line = json.dumps({"event": event, **fields}).encode() + b"\n"
-        with self._path.open("ab+", buffering=0) as file:
-            if file.tell() and os.pread(file.fileno(), 1, file.tell() - 1) != b"\n":
-                line = b"\n" + line
-            written = file.write(line)
-            if self._durable:
-                os.fsync(file.fileno())
-        if written != len(line):
-            raise OSError(f"only {written} of {len(line)} bytes could be appended to {self._path}")
+        append_line(self._path, {"event": event, **fields}, durable=self._durable)
 
 
 def read_attempts(run_directory: Path, seals: Mapping[Position, Seal]) -> list[AttemptRecord]:
@@ -151,11 +143,14 @@ def read_attempts(run_directory: Path, seals: Mapping[Position, Seal]) -> list[A
     return sorted(records, key=lambda record: (*order(record.position), record.attempt))
 
 
+def unreadable_lines(run_directory: Path) -> dict[int, str]:
+    """The lines of the log that say nothing, by their number from 1: torn ones, or such that were edited."""
+    lines = enumerate(read_lines(run_directory / ATTEMPTS_FILE), start=1)
+    return {number: line for number, line in lines if line and _event(line) is None}
+
+
 def _events(run_directory: Path) -> list[_Start | _End]:
-    try:
-        lines = (run_directory / ATTEMPTS_FILE).read_text(errors="replace").splitlines()
-    except FileNotFoundError:
-        return []
+    lines = read_lines(run_directory / ATTEMPTS_FILE)
     return [event for line in lines if (event := _event(line)) is not None]
 
 

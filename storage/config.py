@@ -1,4 +1,4 @@
-"""What every floor's config section is made of, and the ledger's own section.
+"""What every floor's config section is made of, and the ledger's own sections.
 
 A key is *identity* (it decides what a run computes: changing it on resume is refused) or *operational* (where and how
 it runs). Mark each field with one of the two: ``seed: Annotated[int, Key.IDENTITY, Field(description="...")] = 0``.
@@ -33,3 +33,30 @@ class LedgerConfig(Section):
         Key.OPERATIONAL,
         Field(description="fsync every partition: survives power loss too; kill -9 is survived either way"),
     ] = True
+
+
+class RetentionConfig(Section):
+    """What is kept of what a run makes. What goes is listed; what a fork stands on is always kept."""
+
+    room_gb: Annotated[
+        float,
+        Key.OPERATIONAL,
+        Field(ge=0, description="every checkpoint is kept while the run's checkpoints take less, in GB"),
+    ] = 2.0
+    checkpoints_last: Annotated[int, Key.OPERATIONAL, Field(ge=1, description="last checkpoints always kept")] = 2
+    checkpoints_every: Annotated[
+        int, Key.OPERATIONAL, Field(ge=0, description="checkpoints of every so many iterations are kept; 0: none more")
+    ] = 10
+    optimizer_last: Annotated[
+        int, Key.OPERATIONAL, Field(ge=1, description="last checkpoints that keep masters and moments, to train on")
+    ] = 2
+    optimizer_every: Annotated[
+        int,
+        Key.OPERATIONAL,
+        Field(ge=0, description="masters and moments of every so many iterations are kept; 0: none more"),
+    ] = 50
+    tokens_last: Annotated[
+        int,
+        Key.OPERATIONAL,
+        Field(ge=0, description="iterations whose token ids and log-probabilities are kept; 0: all"),
+    ] = 0

@@ -1,35 +1,32 @@
-"""SQL over everything that is sealed: an in-memory DuckDB connection whose views can change nothing.
+"""SQL over everything that is sealed: a DuckDB connection with views that change nothing.
 
-No single DuckDB setting is enough, so there are three layers. External access is off except for the sealed files, so
-nothing else can be read or written; the configuration is locked, so a query cannot undo that; and `query` takes exactly
-one SELECT, since COPY over a sealed file would pass the first two. File lists come from seals, never from globs.
+No single DuckDB setting is enough, so there are four layers. External access is off except for the ledgers of the runs,
+so nothing else can be read or written; the configuration is locked, so a query cannot undo that; a query runs in a
+read-only transaction; and it must be one SELECT that only reads (storage.gate), since COPY over a sealed file would
+pass the others. File lists come from seals, never from globs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from importlib.resources import files
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple, TypeVar
 
 import duckdb
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from storage.errors import ConfigError, LedgerError
-from storage.ids import SHORT, Stage
-from storage.layout import partition_of, require_runs
-from storage.ledger import Ledger
-from storage.partitions import missing_files
-from storage.records import ROWS, Kind, Row
-from storage.schemas import fields_of
-from storage.seals import Seal
+from storage.gate import one_select
+from storage.layout import LEDGER, RESCORED, command, require_runs
+from storage.relations import add_empty, add_rescored, add_rows, damaged_runs, load_facts
+from storage.views import VIEWS, create_macros, create_views
 
-VIEWS = (
-    "runs", "iterations", "stages", "attempts", "tasks", "task_parents", "rollouts", "tokens", "answers", "rewards",
-    "advantages", "update_metrics", "checkpoints",
-)  # fmt: skip
+T = TypeVar("T")
+Connection = duckdb.DuckDBPyConnection
 
 _SETTINGS: dict[str, str | bool | int | float | list[str]] = {
     "memory_limit": "4GB",
@@ -38,239 +35,203 @@ _SETTINGS: dict[str, str | bool | int | float | list[str]] = {
     "autoload_known_extensions": False,
     "python_enable_replacements": False,  # a name in a query is a view, never a Python variable
 }
-_TYPES = {
-    Kind.INT32: "INTEGER",
-    Kind.INT64: "BIGINT",
-    Kind.DOUBLE: "DOUBLE",
-    Kind.TEXT: "VARCHAR",
-    Kind.UUID: "UUID",
-    Kind.TEXTS: "VARCHAR[]",
-    Kind.INTS: "INTEGER[]",
-    Kind.FLOATS: "FLOAT[]",
-}
-_TIME = pa.timestamp("us")  # UTC without a zone: zoned times need one more package in Python
-_RUNS = pa.schema(
-    {
-        "run": pa.string(), "name": pa.string(), "seed": pa.int64(), "iterations": pa.int64(),
-        "stages_sealed": pa.int64(), "state": pa.string(), "config_hash": pa.string(), "ledger_hash": pa.string(),
-        "code_version": pa.string(), "parent": pa.string(), "created": _TIME,
-    }
-)  # fmt: skip
-_STAGES = pa.schema(
-    {
-        "run": pa.string(), "iteration": pa.int32(), "round": pa.int32(), "stage": pa.string(), "attempt": pa.int32(),
-        "rows": pa.int64(), "bytes": pa.int64(), "content": pa.string(), "seconds": pa.float64(),
-        "cpu_seconds": pa.float64(), "code_version": pa.string(), "flow_run_id": pa.string(), "started": _TIME,
-        "finished": _TIME,
-    }
-)  # fmt: skip
-_ATTEMPTS = pa.schema(
-    {
-        "run": pa.string(), "iteration": pa.int32(), "round": pa.int32(), "stage": pa.string(), "attempt": pa.int32(),
-        "outcome": pa.string(), "seconds": pa.float64(), "error": pa.string(), "code_version": pa.string(),
-        "flow_run_id": pa.string(), "pid": pa.int64(), "host": pa.string(), "started": _TIME, "ended": _TIME,
-    }
+# What DuckDB raises over a damaged file; some of it also over a question.
+_UNREADABLE = (
+    duckdb.Error, duckdb.IOException, duckdb.InvalidInputException, duckdb.SerializationException,
+    duckdb.InternalException,
 )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """What a query answered: column names, DuckDB's types as text, and the rows as Python values."""
+    """What a query answered: column names, DuckDB's types as text, the rows as Python values, and what is missing.
+
+    `left_out` says of each damaged run, by name, why it is not in the answer.
+    """
 
     columns: tuple[str, ...]
     types: tuple[str, ...]
     rows: tuple[tuple[object, ...], ...]
+    left_out: Mapping[str, str]
+
+
+class _Opened(NamedTuple):
+    connection: Connection
+    left_out: Mapping[str, str]
 
 
 def query(root: Path, sql: str, run: str | None = None) -> Result:
-    """Answer one SELECT over all runs below a root, or over one.
+    """Answer one SELECT over all runs below a root that can be read, or over one.
 
-    Raises ConfigError when it is no single SELECT or DuckDB refuses it, LedgerError when there is no ledger to ask.
+    Raises ConfigError when it is no single SELECT or DuckDB refuses it, LedgerError when there is no ledger to ask,
+    or the one run meant is damaged.
     """
-    statement = one_select(sql)
-    with connect(root, run) as connection:
-        return ask(connection, statement)
+    return query_all(root, {"": sql}, run)[""]
 
 
-def ask(connection: duckdb.DuckDBPyConnection, statement: duckdb.Statement) -> Result:
-    """Run one statement of `one_select` on a connection of `connect`; raises ConfigError when DuckDB refuses it."""
-    with _explained():
-        cursor = connection.execute(statement)
-        described = cursor.description or []
-        rows = cursor.fetchall()
-    return Result(
-        columns=tuple(str(column[0]) for column in described),
-        types=tuple(str(column[1]) for column in described),
-        rows=tuple(rows),
+def query_all(root: Path, questions: Mapping[str, str], run: str | None = None) -> dict[str, Result]:
+    """As `query`, for several questions by name, all about the same moment."""
+    statements = {name: _gated(sql) for name, sql in questions.items()}
+    results, left_out = _with(
+        root, run, lambda connection: {name: ask(connection, one) for name, one in statements.items()}
     )
+    return {name: replace(result, left_out=left_out) for name, result in results.items()}
 
 
-def one_select(sql: str) -> duckdb.Statement:
-    """The statement in a text; raises ConfigError unless it is exactly one SELECT."""
-    with _explained():
-        statements = duckdb.extract_statements(sql)
-    kinds = [statement.type.name for statement in statements]
-    if kinds != ["SELECT"]:
-        given = ", ".join(kinds) or "nothing"
-        raise ConfigError(
-            f"azr sql is read-only and takes exactly one SELECT; this is {given}. Nothing was run or changed. "  # noqa: S608
-            'Try: azr sql "SELECT * FROM runs" (a PIVOT goes inside: FROM (PIVOT ... ON mode IN (...)))'
-        )
-    return statements[0]
+def query_parquet(root: Path, sql: str) -> tuple[bytes, Mapping[str, str]]:
+    """As `query`, answered as the bytes of a Parquet file, and the damaged runs that are not in it."""
+    statement = _gated(sql)
+
+    def fetched(connection: Connection) -> pa.Table:
+        with _reading(connection):
+            return connection.sql(statement).to_arrow_table()
+
+    table, left_out = _with(root, None, fetched)
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd")
+    return sink.getvalue().to_pybytes(), left_out
 
 
-def connect(root: Path, run: str | None = None) -> duckdb.DuckDBPyConnection:
+def connect(root: Path, run: str | None = None) -> Connection:
     """A connection with every view, over all runs below a root or one of them, as sealed at this moment.
 
-    Raises LedgerError when there is no such run, or a sealed file is missing or has another size.
+    A damaged run is left out with a warning. Raises LedgerError when there is no such run, or it is damaged.
     """
-    ledgers = [Ledger.open(root, name) for name in ([run] if run is not None else require_runs(root))]
-    for ledger in ledgers:
-        missing_files(ledger.directory, {seal.position: seal for seal in ledger.sealed()})
-    connection = duckdb.connect(config=_SETTINGS)
-    connection.execute(_id_text())
-    _add_table(connection, "runs", _RUNS, (_run_row(ledger) for ledger in ledgers))
-    _add_table(
-        connection, "stages", _STAGES, (_stage_row(ledger, seal) for ledger in ledgers for seal in ledger.sealed())
-    )
-    _add_table(connection, "attempts", _ATTEMPTS, (row for ledger in ledgers for row in _attempt_rows(ledger)))
-    connection.execute("CREATE SCHEMA raw")
-    paths = [path for row_type in ROWS for path in _add_raw(connection, ledgers, row_type)]
-    connection.execute(files("storage").joinpath("sql/views.sql").read_text())
-    connection.execute("SET allowed_paths = $paths", {"paths": sorted(paths)})  # refused after the next line
-    connection.execute("SET enable_external_access = false")
-    connection.execute("SET lock_configuration = true")
-    return connection
+    opened = _retried(root, run, lambda opened: opened)
+    for message in left_out_messages(root, opened.left_out):
+        warnings.warn(message, stacklevel=3)
+    return opened.connection
+
+
+def write_database(root: Path, file: Path) -> Mapping[str, str]:
+    """Write a DuckDB database with every view, over the files sealed at this moment; returns the runs left out.
+
+    The views name files by absolute path. A database that this wrote before is replaced. Raises ConfigError when the
+    file is something else, LedgerError when there is no ledger.
+    """
+    _refuse_other(file)
+    partial = file.with_name(f"{file.name}.partial")
+    try:
+        opened = _retried(root, None, lambda opened: opened, file=partial)
+        opened.connection.close()
+        partial.replace(file)
+    except LedgerError:  # of the runs, and an OSError too
+        raise
+    except OSError as error:
+        raise LedgerError(f"{file} cannot be written: {error}. The runs stay as they are. Choose another.") from error
+    finally:
+        partial.unlink(missing_ok=True)
+    return opened.left_out
+
+
+def ask(connection: Connection, statement: duckdb.Statement) -> Result:
+    """Run one statement of `one_select` on a connection of `connect`; raises duckdb.Error when it is refused."""
+    with _reading(connection):
+        cursor = connection.execute(statement)
+        described = cursor.description or []
+        rows = tuple(cursor.fetchall())
+    columns, types = (tuple(str(column[at]) for column in described) for at in (0, 1))
+    return Result(columns=columns, types=types, rows=rows, left_out={})
+
+
+def left_out_messages(root: Path, left_out: Mapping[str, str]) -> list[str]:
+    """What is said of runs that an answer does not cover."""
+    return [
+        f"run {run} is damaged and left out: {problem} What else is wrong: {command('audit', root=root, run=run)}"
+        for run, problem in left_out.items()
+    ]
+
+
+def _gated(sql: str) -> duckdb.Statement:
+    try:
+        return one_select(sql)
+    except duckdb.Error as error:
+        raise _refused(error) from error
 
 
 @contextmanager
-def _explained() -> Iterator[None]:
-    """DuckDB's errors as ours."""
+def _reading(connection: Connection) -> Iterator[None]:
+    connection.execute("BEGIN TRANSACTION READ ONLY")
     try:
         yield
-    except duckdb.IOException as error:
-        raise LedgerError(f"A sealed file cannot be read: {error}. Nothing was changed. Run: azr status") from error
+    finally:
+        connection.execute("ROLLBACK")
+
+
+def _with(root: Path, run: str | None, use: Callable[[Connection], T]) -> tuple[T, Mapping[str, str]]:
+    def used(opened: _Opened) -> tuple[T, Mapping[str, str]]:
+        with opened.connection as connection:
+            return use(connection), opened.left_out
+
+    return _retried(root, run, used)
+
+
+def _retried(root: Path, run: str | None, use: Callable[[_Opened], T], file: Path | None = None) -> T:
+    """Use a connection; when a file turns out to be damaged, once more without the runs that are."""
+    without: dict[str, str] = {}
+    while True:
+        try:
+            return use(_open(root, run, without, file))
+        except duckdb.Error as error:
+            names = [name for name in _names(root, run) if name not in without]
+            found = damaged_runs(root, names) if type(error) in _UNREADABLE else {}
+            if not found:
+                raise _refused(error) from error
+            without |= found
+
+
+def _names(root: Path, run: str | None) -> list[str]:
+    return require_runs(root) if run is None else [run]
+
+
+def _open(root: Path, run: str | None, without: Mapping[str, str], file: Path | None) -> _Opened:
+    if file is not None:
+        file.unlink(missing_ok=True)  # of an earlier try
+    connection = duckdb.connect(":memory:" if file is None else str(file), config=_SETTINGS)
+    try:
+        return _Opened(connection, _fill(connection, root, run, without, standing=file is not None))
+    except BaseException:
+        connection.close()
+        raise
+
+
+def _fill(
+    connection: Connection, root: Path, run: str | None, without: Mapping[str, str], *, standing: bool
+) -> Mapping[str, str]:
+    """Make every view on a fresh connection and lock it; returns the runs left out."""
+    names, home = _names(root, run), root.resolve()
+    create_macros(connection)
+    left_out = load_facts(connection, root, names, without, inherited=run is not None)
+    if len(left_out) == len(names):
+        raise LedgerError(next(iter(left_out.values())))
+    add_empty(connection)
+    create_views(connection)
+    add_rows(connection, home, run, standing=standing)
+    add_rescored(connection, home, [name for name in names if name not in left_out])
+    homes = connection.execute("SELECT DISTINCT home FROM raw.history").fetchall()
+    allowed = [str(home / name / part) for (name,) in homes for part in (LEDGER, RESCORED)]
+    connection.execute("SET allowed_directories = $allowed", {"allowed": allowed})  # refused after the next line
+    connection.execute("SET enable_external_access = false")
+    connection.execute("SET lock_configuration = true")
+    return left_out
+
+
+def _refuse_other(file: Path) -> None:
+    if not file.exists():
+        return
+    try:
+        with duckdb.connect(str(file), read_only=True) as connection:
+            connection.execute("SELECT count(*) FROM raw.sealed")
     except duckdb.Error as error:
-        if ".parquet" in str(error):  # what lies on disk is damaged, not the question
-            raise LedgerError(f"A sealed file cannot be read: {error}. Restore it from a backup.") from error
         raise ConfigError(
-            f"DuckDB refuses this query: {error}\nNothing was run or changed. Views: {', '.join(VIEWS)}. "
-            'Their columns: azr sql "DESCRIBE tasks"'
+            f"{file} is there and is no database of azr. Nothing was written. Choose another: azr sql --duckdb FILE"
         ) from error
 
 
-def _id_text() -> str:
-    """storage.ids.text as a macro; the shifts are the bits of a packed id (a property test compares the two)."""
-    shorts = ", ".join(f"'{short}'" for short in SHORT.values())
-    return f"""
-    CREATE MACRO id_text(packed) AS format('{{}}{{}}-{{}}-{{:03d}}{{}}',
-        packed >> 40,
-        CASE WHEN packed >> 40 = 0 THEN '.' || (packed >> 32 & 255) ELSE '' END,
-        [{shorts}][(packed >> 28 & 15) + 1],
-        packed >> 11 & 131071,
-        CASE WHEN packed & 2047 = 0 THEN '' ELSE ':' || ((packed & 2047) - 1) END)
-    """
-
-
-def _add_table(
-    connection: duckdb.DuckDBPyConnection, name: str, schema: pa.Schema, rows: Iterable[dict[str, object]]
-) -> None:
-    """A table in memory from facts that are not Parquet."""
-    connection.register("given", pa.Table.from_pylist(list(rows), schema=schema))
-    connection.execute(f"CREATE TABLE {name} AS SELECT * FROM given")  # noqa: S608 - our own names
-    connection.unregister("given")
-
-
-def _add_raw(connection: duckdb.DuckDBPyConnection, ledgers: list[Ledger], row_type: type[Row]) -> list[str]:
-    """The view `raw.<table>` with a column `run`; returns the files it reads.
-
-    One branch per run and schema version, so that columns added later read as null in older files.
-    """
-    empty = ", ".join(f"NULL::{_TYPES[field.column.kind]} AS {field.name}" for field in fields_of(row_type))
-    branches = [f"SELECT NULL::VARCHAR AS run, {empty} WHERE false"]
-    listed: list[str] = []
-    for number, ledger in enumerate(ledgers):
-        for version, paths in _files(ledger, row_type.table).items():
-            variable = f"{row_type.table}_{number}_{version}"
-            connection.execute(f"SET VARIABLE {variable} = $paths", {"paths": paths})
-            branches.append(
-                f"SELECT '{ledger.run}' AS run, * "  # noqa: S608 - a run's name has no quotes
-                f"FROM read_parquet(getvariable('{variable}'), hive_partitioning = false)"
-            )
-            listed += paths
-    connection.execute(f"CREATE VIEW raw.{row_type.table} AS {' UNION ALL BY NAME '.join(branches)}")
-    return listed
-
-
-def _files(ledger: Ledger, table: str) -> dict[int, list[str]]:
-    """The sealed files of one table, in order, by schema version."""
-    directory = ledger.directory.resolve()  # DuckDB compares allowed paths as text
-    found: dict[int, list[str]] = {}
-    for seal in ledger.sealed():
-        output = seal.outputs.get(table)
-        if output is not None and output.rows:  # an empty file costs as much to open as a full one
-            path = partition_of(directory, seal.position) / output.file
-            found.setdefault(seal.schema_version, []).append(str(path))
-    return found
-
-
-def _run_row(ledger: Ledger) -> dict[str, object]:
-    facts, seals = ledger.facts, ledger.sealed()
-    return {
-        "run": ledger.run,
-        "name": facts.run,
-        "seed": facts.seed,
-        "iterations": sum(seal.stage is Stage.UPDATE and seal.iteration > 0 for seal in seals),
-        "stages_sealed": len(seals),
-        "state": "idle" if ledger.owner() is None else "running",
-        "config_hash": facts.config_hash,
-        "ledger_hash": ledger.ledger_hash(),
-        "code_version": facts.code_version,
-        "parent": facts.parent,
-        "created": _time(facts.created_us),
-    }
-
-
-def _stage_row(ledger: Ledger, seal: Seal) -> dict[str, object]:
-    timings, outputs = seal.timings, seal.outputs.values()
-    return {
-        "run": ledger.run,
-        "iteration": seal.iteration,
-        "round": seal.round,
-        "stage": seal.stage.value,
-        "attempt": seal.attempt,
-        "rows": sum(output.rows for output in outputs),
-        "bytes": sum(output.bytes for output in outputs),
-        "content": seal.content,
-        "seconds": (timings.finished_us - timings.started_us) / 1e6,
-        "cpu_seconds": timings.cpu_us / 1e6,
-        "code_version": seal.code_version,
-        "flow_run_id": seal.flow_run_id,
-        "started": _time(timings.started_us),
-        "finished": _time(timings.finished_us),
-    }
-
-
-def _attempt_rows(ledger: Ledger) -> Iterator[dict[str, object]]:
-    for record in ledger.attempts():
-        ended = record.ended_us
-        yield {
-            "run": ledger.run,
-            "iteration": record.position.iteration,
-            "round": record.position.round,
-            "stage": record.position.stage.value,
-            "attempt": record.attempt,
-            "outcome": record.outcome.value,
-            "seconds": None if ended is None else (ended - record.started_us) / 1e6,
-            "error": record.error,
-            "code_version": record.code_version,
-            "flow_run_id": record.flow_run_id,
-            "pid": record.pid,
-            "host": record.host,
-            "started": _time(record.started_us),
-            "ended": None if ended is None else _time(ended),
-        }
-
-
-def _time(microseconds: int) -> datetime:
-    return datetime.fromtimestamp(microseconds / 1e6, UTC).replace(tzinfo=None)
+def _refused(error: duckdb.Error) -> ConfigError | LedgerError:
+    if isinstance(error, duckdb.IOException):
+        return LedgerError(f"A file cannot be read: {error}. Nothing was changed. Run: azr status")
+    return ConfigError(
+        f"DuckDB refuses this query: {error}\nNothing was run or changed. Views: {', '.join(VIEWS)}. "
+        'Their columns: azr sql "DESCRIBE tasks"'
+    )

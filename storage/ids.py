@@ -71,7 +71,7 @@ class Place(NamedTuple):
 
 SHORT = {Mode.DEDUCTION: "ded", Mode.ABDUCTION: "abd", Mode.INDUCTION: "ind", Mode.ERROR: "err"}
 _MODES = list(Mode)
-_BITS = {"iteration": 23, "round": 8, "mode": 4, "slot": 17, "sample": 11}
+BITS = {"iteration": 23, "round": 8, "mode": 4, "slot": 17, "sample": 11}
 _TEXT = re.compile(r"(\d+)(?:\.(\d+))?-(ded|abd|ind|err)-(\d+)(?::(\d+))?")
 
 
@@ -85,7 +85,7 @@ def pack(place: Place) -> int:
     sample = 0 if place.sample is None else place.sample + 1
     fields = (place.iteration, place.round, _MODES.index(place.mode), place.slot, sample)
     packed = 0
-    for (name, bits), value in zip(_BITS.items(), fields, strict=True):
+    for (name, bits), value in zip(BITS.items(), fields, strict=True):
         if not 0 <= value < 1 << bits:
             raise OverflowError(f"{name} {value} does not fit an id (0 to {(1 << bits) - 1})")
         packed = packed << bits | value
@@ -95,7 +95,7 @@ def pack(place: Place) -> int:
 def unpack(packed: int) -> Place:
     """The place of an INT64 made by `pack`."""
     fields: list[int] = []
-    for bits in reversed(_BITS.values()):
+    for bits in reversed(BITS.values()):
         fields.append(packed & (1 << bits) - 1)
         packed >>= bits
     sample, slot, mode, round, iteration = fields

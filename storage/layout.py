@@ -6,7 +6,10 @@
 <root>/<run>/ledger/000000.02/<stage>/      the same for a bootstrap round
 <root>/<run>/scratch/000012.00.solve.attempt-1.4711/    an attempt that is not sealed yet
 <root>/<run>/checkpoints/<name>/            published policies
+<root>/<run>/rescored/<rule>.parquet        what would have been paid by another rule; in no hash chain
 <root>/<run>/attempts.jsonl                 every attempt, also failed and killed ones
+<root>/<run>/dropped.jsonl                  what retention let go, with its hash and the reason
+<root>/<run>/index.jsonl                    what readers want of every seal, in one file; decides nothing
 <root>/<run>/writer.lock                    held by the one writer
 <root>/<run>/azr.log                        what was said, with tracebacks; for people
 ```
@@ -20,6 +23,7 @@ import shlex
 import shutil
 import sys
 import time
+from collections.abc import Collection
 from pathlib import Path
 
 from storage.errors import ConfigError, LedgerError
@@ -28,9 +32,12 @@ from storage.ids import Position, Stage, step_text
 RUN_FILE = "run.json"
 SEAL_FILE = "seal.json"
 ATTEMPTS_FILE = "attempts.jsonl"
+INDEX_FILE = "index.jsonl"
+DROPPED_FILE = "dropped.jsonl"
 LOCK_FILE = "writer.lock"
 LOG_FILE = "azr.log"
-LEDGER, SCRATCH, CHECKPOINTS = "ledger", "scratch", "checkpoints"
+MLFLOW_STORE, MLFLOW_FILES = "mlflow.db", "mlflow-artifacts"  # below a root, when no tracking URI is given
+LEDGER, SCRATCH, CHECKPOINTS, RESCORED = "ledger", "scratch", "checkpoints", "rescored"
 
 _STAGES = list(Stage)
 _RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -61,20 +68,28 @@ def scratch_of(run_directory: Path, position: Position, attempt: int, pid: int) 
     return run_directory / SCRATCH / name
 
 
-def partitions(run_directory: Path) -> list[Position]:
-    """The position of every partition directory, latest first.
+def partitions(run_directory: Path, without: Collection[str] = ()) -> list[Position]:
+    """The position of every partition directory, latest first; step directories in `without` are not opened.
 
     Latest first, because a writer may be at work: whatever a partition was made from is older than it, so it is
     there by the time it is looked for.
     """
     ledger = run_directory / LEDGER
     found: list[Position] = []
-    steps = [step for entry in _entries(ledger) if (step := _STEP.fullmatch(entry)) is not None]
+    entries = [entry for entry in _entries(ledger) if entry not in without]
+    steps = [step for entry in entries if (step := _STEP.fullmatch(entry)) is not None]
     for step in sorted(steps, key=lambda step: (int(step[1]), int(step[2] or 0)), reverse=True):
         stages = [Stage(entry) for entry in _entries(ledger / step[0]) if entry in _STAGES]
         positions = [Position(int(step[1]), stage, int(step[2] or 0)) for stage in stages]
         found += sorted(positions, key=order, reverse=True)
     return found
+
+
+def ledger_entries(run_directory: Path) -> list[Path]:
+    """Everything in the first two levels of the ledger's directory, ours or not."""
+    ledger = run_directory / LEDGER
+    steps = [ledger / entry for entry in _entries(ledger)]
+    return steps + [step / entry for step in steps for entry in _entries(step)]
 
 
 def parse_position(written: str) -> Position:
@@ -144,3 +159,8 @@ def _entries(directory: Path) -> list[str]:
         return []
     except OSError as error:
         raise LedgerError(f"{directory} cannot be read: {error}. Nothing was read or written.") from error
+
+
+def tracking_uri(root: Path, uri: str) -> str:
+    """The MLflow tracking URI that a config names, or the local store of a root."""
+    return uri or f"sqlite:///{(root / MLFLOW_STORE).resolve()}"

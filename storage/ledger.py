@@ -14,6 +14,7 @@ with Ledger.open(root, "nano", write=True) as ledger:
 from __future__ import annotations
 
 import contextlib
+import copy
 import os
 import shutil
 import threading
@@ -22,15 +23,19 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
-from storage import commit, layout
+import pyarrow as pa
+
+from storage import commit, index, layout
 from storage.access import locked, refuse_foreign, unwritable
 from storage.attempts import AttemptLog, AttemptRecord, Outcome, read_attempts
-from storage.audit import Finding, audit
+from storage.audit import audit
 from storage.commit import Disk
 from storage.errors import LedgerError
+from storage.family import family_of, read_seals, require_files
+from storage.findings import Finding
 from storage.ids import Position, step_text
 from storage.lock import Owner, WriterLock, owner_of
-from storage.partitions import read_facts, read_rows, read_seal, read_seals
+from storage.partitions import read_facts, read_rows, read_seal, read_table
 from storage.records import Row, Task
 from storage.seals import Output, Provenance, RunFacts, Seal, Timings, ledger_hash, sealed
 
@@ -42,7 +47,7 @@ _ERROR_CHARACTERS = 2_000  # of an attempt's error text
 class Ledger:
     """One run's sealed partitions; a writer's also holds the run's lock until `close`.
 
-    `root`, `run` (the directory's name), `directory` and `facts` (run.json) may be read by all.
+    `root`, `run` (the directory's name), `directory`, `facts` (run.json) and `family` may be read by all.
     """
 
     def __init__(
@@ -52,10 +57,13 @@ class Ledger:
         self.disk = disk or Disk()
         self.committing = threading.Lock()
         self._lock = lock
-        self._seals = read_seals(directory)
+        self.family = family_of(directory, facts)
+        self._seals = read_seals(self.family)
         self._last = _last(self._seals)
         self._tasks: dict[Position, tuple[Task, ...]] = {}
         self._log = AttemptLog(directory, durable=self.disk.durable) if lock is not None else None
+        if lock is not None:
+            index.complete(directory, self.made().values())
 
     @classmethod
     def create(cls, root: Path, facts: RunFacts, *, disk: Disk | None = None) -> Self:
@@ -118,6 +126,19 @@ class Ledger:
         """The seal of a partition, or None while it is not sealed."""
         return self._seals.get(position)
 
+    def made(self) -> dict[Position, Seal]:
+        """The seals of this run itself, in the order of positions: of a fork, those from its point on."""
+        _, made = next(self.family.shares(self._seals))
+        return made
+
+    def home(self, position: Position) -> Path:
+        """The directory of the run that made a partition, or would: before a fork's point, its parent's."""
+        return self.family.home(position)
+
+    def require_files(self) -> None:
+        """Raise LedgerError for the first sealed file that is missing or has another size; reads none of them."""
+        require_files(self.family, self._seals)
+
     def require(self, position: Position, *, needed_by: Position | None = None) -> Seal:
         """The seal of a partition; raises LedgerError with the command that makes it when it is not sealed."""
         if (seal := self.seal_of(position)) is not None:
@@ -132,18 +153,30 @@ class Ledger:
 
         Raises LedgerError when the partition is not sealed, has no such table, or its file is not what was sealed.
         """
-        return read_rows(self.directory, self.require(position), row_type)
+        return read_rows(self.home(position), self.require(position), row_type)
+
+    def table(self, row_type: type[Row], position: Position) -> pa.Table:
+        """One sealed table as it was stored, with the columns that it had then; raises as `read` does."""
+        return read_table(self.home(position), self.require(position), row_type)
 
     def tasks(self, position: Position) -> tuple[Task, ...]:
         """The tasks of a sealed partition, read once: sealed partitions never change."""
+        self.require(position)
         if position not in self._tasks:
             self._tasks[position] = tuple(self.read(Task, position))
         return self._tasks[position]
 
     def refresh(self) -> None:
         """See what was sealed since; for readers while a writer is at work."""
-        self._seals = read_seals(self.directory, self._seals)
+        self._seals = read_seals(self.family, self._seals)
         self._last = _last(self._seals)
+
+    def before(self, position: Position) -> Self:
+        """A reader of this run as it was before a position: later seals, and its own, are not there."""
+        past = copy.copy(self)
+        past._seals = {at: seal for at, seal in self._seals.items() if layout.order(at) < layout.order(position)}
+        past._last, past._lock, past._log = _last(past._seals), None, None
+        return past
 
     def ledger_hash(self) -> str:
         """One hash over the content of all sealed partitions: equal for runs that computed the same."""
@@ -166,6 +199,14 @@ class Ledger:
 
         Raises LedgerError when an input is not sealed, or when this process does not hold the run's lock.
         """
+        if (home := self.home(position)) != self.directory:
+            raise LedgerError(
+                f"Run {self.run} is a fork, and {position} lies before its point: there it is run {home.name}. "
+                f"Nothing was written. Fork {home.name} earlier: "
+                + layout.command(
+                    "fork", "--at", step_text(position.iteration, position.round), root=self.root, run=home.name
+                )
+            )
         contents = {str(needed): self.require(needed, needed_by=position).content for needed in inputs}
         return Attempt(self, self._writing(), position, contents, provenance)
 
@@ -241,6 +282,7 @@ class Attempt:
                 seal = self._seal(outputs, artifacts or {}, seeds or {})
                 first = commit.publish(self._ledger.disk, scratch, self._target, seal)
                 seal = self._ledger.note(seal if first else read_seal(self._ledger.directory, self.position))
+                index.append(self._ledger.directory, seal)
             finally:
                 shutil.rmtree(scratch, ignore_errors=True)
         self._outcome = Outcome.SEALED if first else Outcome.DISCARDED

@@ -1,32 +1,14 @@
-"""Questions asked again and again: named SQL files, and the two that stages ask of their own run's history."""
+"""The two questions that stages ask of their own run's history: which tasks are valid, and which are known."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from importlib.resources import files
 from uuid import UUID
 
-from storage.errors import ConfigError
 from storage.ids import Mode, Position
 from storage.layout import order
 from storage.ledger import Ledger
 from storage.records import VALID, Task
-
-
-def sql_names() -> list[str]:
-    """Names of the SQL files that can be asked, sorted."""
-    names = [file.name for file in files("storage").joinpath("sql").iterdir() if file.name.endswith(".sql")]
-    return sorted(name.removesuffix(".sql") for name in names if name != "views.sql")
-
-
-def named_sql(name: str) -> str:
-    """The text of a named SQL file, such as ``reward_curves``; its first line says what it answers.
-
-    Raises ConfigError when there is none by that name.
-    """
-    if name not in sql_names():
-        raise ConfigError(f"There is no metric {name!r}. Nothing was run. There are: {', '.join(sql_names())}.")
-    return files("storage").joinpath("sql", f"{name}.sql").read_text()
 
 
 def valid_tasks(ledger: Ledger, before: Position, modes: Collection[Mode] = tuple(Mode)) -> list[Task]:

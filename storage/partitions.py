@@ -1,8 +1,8 @@
-"""Reading sealed partitions: the seals of a run with their chains checked, and the rows behind a seal."""
+"""Reading sealed partitions: a seal, and the rows behind it, from the directory of the run that made it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
@@ -11,8 +11,9 @@ import pyarrow as pa
 from storage.errors import LedgerError
 from storage.hashes import bytes_hash
 from storage.ids import Position
-from storage.layout import RUN_FILE, SEAL_FILE, command, order, parse_position, partition_of, partitions, require_runs
+from storage.layout import RUN_FILE, SEAL_FILE, command, partition_of, require_runs
 from storage.records import Row
+from storage.retention import dropped, explains, explanation
 from storage.schemas import from_parquet, to_rows
 from storage.seals import Output, RunFacts, Seal, facts_from_json, seal_from_json
 
@@ -35,21 +36,6 @@ def read_facts(run_directory: Path) -> RunFacts:
     return facts_from_json(written, str(path))
 
 
-def read_seals(run_directory: Path, known: Mapping[Position, Seal] | None = None) -> dict[Position, Seal]:
-    """Every seal of a run in the order of positions; `known` ones are not read again, since none ever changes.
-
-    Raises LedgerError when a seal is damaged, or missing although a later one names it, or is not the one that it
-    names.
-    """
-    seals = dict(known or {})
-    for position in partitions(run_directory):
-        if position not in seals:
-            seals[position] = read_seal(run_directory, position)
-    for problem in broken_links(run_directory, seals):
-        raise LedgerError(problem)
-    return dict(sorted(seals.items(), key=lambda item: order(item[0])))
-
-
 def read_seal(run_directory: Path, position: Position) -> Seal:
     """One seal; raises LedgerError when it is missing, damaged, or belongs to another position."""
     path = partition_of(run_directory, position) / SEAL_FILE
@@ -69,30 +55,15 @@ def read_seal(run_directory: Path, position: Position) -> Seal:
     return seal
 
 
-def broken_links(run_directory: Path, seals: Mapping[Position, Seal]) -> Iterator[str]:
-    """Every way in which the seals do not fit each other, as a sentence with the way out."""
-    followers: dict[str, Position] = {}
-    for position, seal in seals.items():
-        for name, stated in seal.inputs.items():
-            yield from _link(run_directory, seals, position, name, stated, "content")
-        for name, stated in seal.before.items():
-            yield from _link(run_directory, seals, position, name, stated, "integrity")
-        follows = next(iter(seal.before), "the beginning")
-        if (other := followers.setdefault(follows, position)) != position:
-            yield (
-                f"{other} and {position} of run {run_directory.name} both say that they were made right after "
-                f"{follows}, so one was put there by hand. Nothing was written. {_way_out(run_directory)}"
-            )
-
-
 def read_bytes(run_directory: Path, seal: Seal, table: str) -> bytes:
-    """The bytes of one table, as sealed; raises LedgerError when the file is missing or was changed."""
+    """The bytes of one table, as sealed; raises LedgerError when the file is missing, dropped or changed."""
     output = _output(run_directory, seal, table)
     path = partition_of(run_directory, seal.position) / output.file
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise LedgerError(_damaged(run_directory, path, str(error))) from error
+        why = explanation(run_directory, path, output.file_hash) or _damaged(run_directory, path, str(error))
+        raise LedgerError(why) from error
     if problem := damage(output, data):
         raise LedgerError(_damaged(run_directory, path, problem))
     return data
@@ -100,9 +71,14 @@ def read_bytes(run_directory: Path, seal: Seal, table: str) -> bytes:
 
 def read_rows(run_directory: Path, seal: Seal, row_type: type[R]) -> list[R]:
     """The records of one sealed table, in canonical order; raises LedgerError when it is not what was sealed."""
+    return to_rows(row_type, read_table(run_directory, seal, row_type))
+
+
+def read_table(run_directory: Path, seal: Seal, row_type: type[Row]) -> pa.Table:
+    """One sealed table as it was stored; raises LedgerError when it is not what was sealed."""
     data = read_bytes(run_directory, seal, row_type.table)
     try:
-        return to_rows(row_type, from_parquet(data))
+        return from_parquet(data)
     except (pa.ArrowException, OSError) as error:
         path = partition_of(run_directory, seal.position) / seal.outputs[row_type.table].file
         raise LedgerError(_damaged(run_directory, path, str(error))) from error
@@ -117,18 +93,27 @@ def damage(output: Output, data: bytes) -> str | None:
     return None
 
 
-def missing_files(run_directory: Path, seals: Mapping[Position, Seal]) -> None:
-    """Raise LedgerError for the first sealed file that is missing or has another size; reads no file."""
-    for position, seal in seals.items():
-        for output in seal.outputs.values():
-            path = partition_of(run_directory, position) / output.file
-            try:
-                size = path.stat().st_size
-            except OSError as error:
-                raise LedgerError(_damaged(run_directory, path, str(error))) from error
-            if size != output.bytes:
-                why = f"it has {size} bytes, its seal says {output.bytes}"
-                raise LedgerError(_damaged(run_directory, path, why))
+def present(run_directory: Path, seals: Iterable[Seal]) -> Iterator[tuple[Seal, str, Path]]:
+    """Each seal with each of its tables and the file that must be there: retention did not drop it."""
+    gone = dropped(run_directory)
+    for seal in seals:
+        for table, output in seal.outputs.items():
+            path = partition_of(run_directory, seal.position) / output.file
+            if not explains(gone, path.relative_to(run_directory), output.file_hash):
+                yield seal, table, path
+
+
+def missing_files(run_directory: Path, seals: Iterable[Seal]) -> None:
+    """Raise LedgerError for the first sealed file that is missing or has another size; reads none of them."""
+    for seal, table, path in present(run_directory, seals):
+        output = seal.outputs[table]
+        try:
+            size = path.stat().st_size
+        except OSError as error:
+            raise LedgerError(_damaged(run_directory, path, str(error))) from error
+        if size != output.bytes:
+            why = f"it has {size} bytes, its seal says {output.bytes}"
+            raise LedgerError(_damaged(run_directory, path, why))
 
 
 def _output(run_directory: Path, seal: Seal, table: str) -> Output:
@@ -136,25 +121,6 @@ def _output(run_directory: Path, seal: Seal, table: str) -> Output:
         there = ", ".join(seal.outputs) or "none"
         raise LedgerError(f"{seal.position} of run {run_directory.name} has no table {table}; it has: {there}.")
     return seal.outputs[table]
-
-
-def _link(
-    run_directory: Path, seals: Mapping[Position, Seal], position: Position, name: str, stated: str, chain: str
-) -> Iterator[str]:
-    named = seals.get(parse_position(name))
-    run = run_directory.name
-    if named is None:
-        where = partition_of(run_directory, parse_position(name))
-        yield (
-            f"The seal of {name} of run {run} is missing, but {position} was made after it and names it. "
-            f"Nothing was written, and {name} is not made again, since later stages stand on it. "
-            f"Restore {where} from a backup. {_way_out(run_directory)}"
-        )
-    elif stated != (found := {"content": named.content, "integrity": named.integrity}[chain]):
-        yield (
-            f"{name} of run {run} is not the partition that {position} was made after: its {chain} is {found[:12]}, "
-            f"{position} names {stated[:12]}. Nothing was written. {_way_out(run_directory)}"
-        )
 
 
 def _way_out(run_directory: Path) -> str:

@@ -119,7 +119,10 @@ class Task(Row):
     task_id: Annotated[int, Column(Kind.INT64, "positional id, equal to its proposal's rollout_id")]
     content_key: Annotated[
         UUID | None,
-        Column(Kind.UUID, "hash of mode, program, inputs and message; shared by duplicates; null when unparsed"),
+        Column(
+            Kind.UUID,
+            "hash of mode, normalised program, bound inputs and message; shared by duplicates; null when unparsed",
+        ),
     ]
     program_key: Annotated[UUID | None, Column(Kind.UUID, "hash of the program text; null when unparsed")]
     mode: Annotated[Mode, Column(Kind.TEXT, "deduction, abduction, induction or error")]
@@ -142,6 +145,43 @@ class Task(Row):
         int, Column(Kind.INT64, "CPU time of validating it, both interpreters, microseconds", measured=True)
     ]
     memory_kb: Annotated[int, Column(Kind.INT64, "largest resident memory of its processes", measured=True)]
+    # Static facts: null where the program was not looked at (rejected before, or no program), and in older ledgers.
+    normalised_key: Annotated[
+        UUID | None,
+        Column(Kind.UUID, "hash of the program in normal form: other names, comments or layout are the same program"),
+    ] = None
+    imports: Annotated[
+        tuple[str, ...] | None, Column(Kind.TEXTS, "modules that the program imports, dotted, sorted")
+    ] = None
+    facilities: Annotated[
+        tuple[str, ...] | None,
+        Column(
+            Kind.TEXTS, "what of clocks, chance, identity and the machine the program names: hash, time, ..., sorted"
+        ),
+    ] = None
+    paper_words: Annotated[
+        tuple[str, ...] | None,
+        Column(Kind.TEXTS, "banned words of arXiv 2505.03335 anywhere in the text, comments included, sorted"),
+    ] = None
+    source_lines: Annotated[int | None, Column(Kind.INT32, "lines of the program that are not blank")] = None
+    ast_nodes: Annotated[int | None, Column(Kind.INT32, "nodes of the syntax tree, less operators and contexts")] = None
+    ast_depth: Annotated[int | None, Column(Kind.INT32, "nodes on the longest way from the tree's root down")] = None
+    cyclomatic: Annotated[
+        int | None, Column(Kind.INT32, "cyclomatic complexity: one more than the decisions in the program")
+    ] = None
+    cognitive: Annotated[
+        int | None, Column(Kind.INT32, "cognitive complexity of all functions, by complexipy; null where that fails")
+    ] = None
+    distinct_operators: Annotated[int | None, Column(Kind.INT32, "Halstead: distinct operators, n1")] = None
+    distinct_operands: Annotated[int | None, Column(Kind.INT32, "Halstead: distinct operands, n2")] = None
+    total_operators: Annotated[int | None, Column(Kind.INT32, "Halstead: operators in all, N1")] = None
+    total_operands: Annotated[
+        int | None,
+        Column(
+            Kind.INT32,
+            "Halstead: operands in all, N2; volume is (N1 + N2) * log2(n1 + n2), difficulty n1 / 2 * N2 / n2",
+        ),
+    ] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

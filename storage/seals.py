@@ -21,7 +21,7 @@ from pydantic import ConfigDict, Field, JsonValue, TypeAdapter, ValidationError,
 from storage.errors import LedgerError
 from storage.hashes import text_hash
 from storage.ids import Position, Stage
-from storage.layout import now_us, order
+from storage.layout import now_us, order, parse_position
 from storage.schemas import SCHEMA_VERSION
 
 SEAL_VERSION = 1
@@ -90,6 +90,21 @@ class Seal:
 
 @with_config(_STRICT)
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Parent:
+    """What a fork grew from: all of the run `run` before the position `at`, which is the first of the fork's own."""
+
+    run: str
+    at: Annotated[str, Field(pattern=rf"^\d+(\.\d+)?/({'|'.join(Stage)})$")]
+    before: Mapping[str, str]  # position -> integrity of the parent's seal made just before
+
+    @property
+    def position(self) -> Position:
+        """The first position that is the fork's own."""
+        return parse_position(self.at)
+
+
+@with_config(_STRICT)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunFacts:
     """What a run is: written once into run.json when it begins."""
 
@@ -101,7 +116,7 @@ class RunFacts:
     python: str  # minor version, such as 3.12: part of the executor's identity
     schema_version: int = SCHEMA_VERSION
     created_us: int = field(default_factory=now_us)
-    parent: str | None = None  # of a fork
+    parent: Parent | None = None  # of a fork
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,19 +174,26 @@ def to_json(record: Seal | RunFacts) -> str:
 
 def seal_from_json(written: str, source: str) -> Seal:
     """The seal in a text from `source`; raises LedgerError when it is torn, edited, or of a newer version."""
-    _refuse_newer(written, source, "seal_version", SEAL_VERSION)
-    _refuse_newer(written, source, "schema_version", SCHEMA_VERSION)
-    seal = _parsed(_SEAL, written, source)
-    for name, stated, computed in (
-        ("content", seal.content, content_of(seal)),
-        ("integrity", seal.integrity, integrity_of(seal)),
-    ):
+    seal = stated_seal(written, source)
+    for name, (stated, computed) in own_hashes(seal).items():
         if stated != computed:
             raise LedgerError(
                 f"{source} was changed after it was written: its {name} says {stated[:12]}, its fields give "
                 f"{computed[:12]}. Nothing was written. Restore the file from a backup."
             )
     return seal
+
+
+def stated_seal(written: str, source: str) -> Seal:
+    """What a seal says, its hashes believed; raises LedgerError when it is torn or of a newer version."""
+    _refuse_newer(written, source, "seal_version", SEAL_VERSION)
+    _refuse_newer(written, source, "schema_version", SCHEMA_VERSION)
+    return _parsed(_SEAL, written, source)
+
+
+def own_hashes(seal: Seal) -> dict[str, tuple[str, str]]:
+    """Both hashes of a seal by name: as it states them, and as its fields give them."""
+    return {"content": (seal.content, content_of(seal)), "integrity": (seal.integrity, integrity_of(seal))}
 
 
 def facts_from_json(written: str, source: str) -> RunFacts:

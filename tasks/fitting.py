@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Protocol
 
 from storage.ids import Mode, Role
 from storage.records import Task
+from tasks.loop import LoopConfig
 from tasks.reasoning.checks import Rejected, Rejection
 from tasks.reasoning.modes import MODES, inputs_wanted
-from tasks.reasoning.prompts import Reference, proposal_prompt, solver_prompt
+from tasks.reasoning.prompts import Reference, TemplateSet, proposal_prompt, solver_prompt
 from tasks.workshop import Workshop
+
+
+class Prompting(Protocol):
+    """What decides a prompt, besides the tasks that it shows."""
+
+    @property
+    def config(self) -> LoopConfig:
+        """The run's config."""
+
+    @property
+    def templates(self) -> TemplateSet:
+        """The prompt templates that it names."""
 
 
 def check_fits(work: Workshop, task: Task) -> Rejected | None:
@@ -38,17 +52,17 @@ def fitting(work: Workshop, mode: Mode, references: Sequence[Task]) -> list[Task
     return shown
 
 
-def reference_prompt(work: Workshop, mode: Mode, shown: Sequence[Task]) -> str:
+def reference_prompt(rules: Prompting, mode: Mode, shown: Sequence[Task]) -> str:
     """What a proposer of a mode is asked after these earlier tasks."""
     references = [Reference(task.program or "", task.inputs[0], task.outputs[0]) for task in shown]
-    wanted = inputs_wanted(mode, work.config.curriculum.inputs)
-    return proposal_prompt(work.templates, mode, references, wanted=wanted)
+    wanted = inputs_wanted(mode, rules.config.curriculum.inputs)
+    return proposal_prompt(rules.templates, mode, references, wanted=wanted)
 
 
-def task_prompt(work: Workshop, task: Task) -> str:
+def task_prompt(rules: Prompting, task: Task) -> str:
     """What a solver of a valid task is asked."""
     return solver_prompt(
-        work.templates,
+        rules.templates,
         task.mode,
         program=task.program or "",
         inputs=task.inputs,

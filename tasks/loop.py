@@ -1,4 +1,4 @@
-"""The part of a run's config that decides what the stages compute: the sections of models and tasks composed."""
+"""The part of a run's config that an iteration reads: the sections of storage, models and tasks composed."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Annotated
 from pydantic import Field
 
 from models.config import EngineConfig, ModelConfig, SamplingConfig, UpdateConfig
-from storage.config import Key, Section
+from storage.config import Key, RetentionConfig, Section
 from tasks.config import BootstrapConfig, CurriculumConfig, RewardConfig, SandboxConfig
 
 
 class LoopConfig(Section):
-    """All that the stages read of a run's config."""
+    """All that an iteration reads of a run's config."""
 
     seed: Annotated[int, Key.IDENTITY, Field(ge=0, lt=2**31, description="seed of every draw of the run")] = 1
     model: ModelConfig = ModelConfig()
@@ -23,3 +23,4 @@ class LoopConfig(Section):
     rewards: RewardConfig = RewardConfig()
     update: UpdateConfig = UpdateConfig()
     sandbox: SandboxConfig = SandboxConfig()
+    retention: RetentionConfig = RetentionConfig()

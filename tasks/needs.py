@@ -8,14 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import takewhile
+from typing import Protocol
 
 from storage.errors import ConfigError
 from storage.ids import Position, Stage
-from storage.ledger import Ledger
+from storage.seals import Seal
 
 BASE = Position(0, Stage.UPDATE)
 IDENTITY = Position(0, Stage.VALIDATE)
 FIRST_ROUND = (BASE, IDENTITY)
+
+
+class Sealed(Protocol):
+    """Whatever knows the seals of a run, in the order of positions: its ledger."""
+
+    def sealed(self) -> list[Seal]:
+        """Every seal, in the order of positions."""
 
 
 def stages_of(iteration: int, round: int = 0) -> tuple[Position, ...]:
@@ -39,28 +47,28 @@ def previous_update(at: Position) -> Position:
     return Position(max(at.iteration - 1, 0), Stage.UPDATE)
 
 
-def previous_validation(ledger: Ledger, at: Position) -> Position:
+def previous_validation(ledger: Sealed, at: Position) -> Position:
     """The last partition of tasks before this iteration or round."""
     if at.iteration > 1:
         return Position(at.iteration - 1, Stage.VALIDATE)
     return Position(0, Stage.VALIDATE, at.round - 1 if at.iteration == 0 else last_round(ledger))
 
 
-def last_round(ledger: Ledger) -> int:
+def last_round(ledger: Sealed) -> int:
     """The last bootstrap round that is validated; 0 when there is none."""
     rounds = takewhile(lambda seal: seal.iteration == 0, ledger.sealed())
     return max((seal.round for seal in rounds if seal.stage is Stage.VALIDATE), default=0)
 
 
-def _here(stage: Stage) -> Callable[[Ledger, Position], Position]:
+def _here(stage: Stage) -> Callable[[Sealed, Position], Position]:
     return lambda ledger, at: at._replace(stage=stage)
 
 
-def _policy(ledger: Ledger, at: Position) -> Position:
+def _policy(ledger: Sealed, at: Position) -> Position:
     return previous_update(at)
 
 
-NEEDS: dict[Stage, tuple[Callable[[Ledger, Position], Position], ...]] = {
+NEEDS: dict[Stage, tuple[Callable[[Sealed, Position], Position], ...]] = {
     Stage.PROPOSE: (_policy, previous_validation),
     Stage.VALIDATE: (_here(Stage.PROPOSE),),
     Stage.SOLVE: (_policy, _here(Stage.VALIDATE)),
@@ -69,6 +77,6 @@ NEEDS: dict[Stage, tuple[Callable[[Ledger, Position], Position], ...]] = {
 }
 
 
-def needs(ledger: Ledger, at: Position) -> list[Position]:
+def needs(ledger: Sealed, at: Position) -> list[Position]:
     """The partitions that a stage reads; earlier ones that it also reads are reached through these."""
     return [] if at in FIRST_ROUND else [need(ledger, at) for need in NEEDS[at.stage]]

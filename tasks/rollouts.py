@@ -10,6 +10,7 @@ from models.policy import PolicyRef, policy_hash
 from storage.errors import EngineError
 from storage.ids import Place, Position, Role, Source, pack
 from storage.records import Checkpoint, Rollout, Tokens
+from storage.retention import explanation
 from storage.seeds import seed_of
 from tasks.needs import previous_update
 from tasks.reasoning.checks import rollout_key
@@ -41,14 +42,16 @@ def policy_before(work: Workshop, at: Position) -> PolicyRef:
     """The policy that the update before this iteration published, its files being those that were sealed.
 
     Raises:
-        EngineError: the files are missing, or others than the run began with or published.
+        EngineError: the files are missing, dropped, or others than the run began with or published.
     """
     row = work.ledger.read(Checkpoint, previous_update(at))[0]
-    directory = work.base if row.directory is None else work.ledger.directory / row.directory
+    directory = work.directory_of(row)
     found = policy_hash(directory) if directory.is_dir() else "nothing"
     if found != row.policy:
+        gone = None if row.directory is None else explanation(directory.parents[1], directory, row.policy)
         raise EngineError(
-            f"Policy {row.policy[:12]} of iteration {row.iteration} should lie in {directory}, which holds "
+            gone
+            or f"Policy {row.policy[:12]} of iteration {row.iteration} should lie in {directory}, which holds "
             f"{found[:12]}. Nothing was written. Put the old files back, or begin a new run: "
             "azr train --run NAME --config FILE"
         )

@@ -18,6 +18,7 @@ from prefect.states import Completed
 from storage.ids import Position, Stage
 from storage.records import Row
 from tasks.needs import needs, require_stage
+from tasks.sandbox.jobs import Statistics
 from tasks.workshop import Workshop
 
 SEALED = "Sealed"  # name of the Prefect state of a stage that had nothing to do
@@ -54,12 +55,25 @@ class StageTask:
             work.reporter.skip(at)
             return False
         provenance = work.provenance(self.stage, flow_run_id)
+        before = work.statistics()
         with work.ledger.begin(at, inputs=needs(work.ledger, at), provenance=provenance) as attempt:
             work.reporter.begin(at)
-            outcome = self.rule(work, at)
+            outcome = self.outcome(work, at)
             attempt.seal(outcome.tables, artifacts=outcome.artifacts, seeds={"run": work.config.seed})
-        work.reporter.end(at, outcome.note)
+        work.reporter.end(at, outcome.note + _ran(before, work.statistics()))
         return True
+
+    def outcome(self, work: Workshop, at: Position) -> Outcome:
+        """What the rule makes of the partitions before a position, which are all that it sees; nothing is sealed."""
+        with work.as_before(at):
+            return self.rule(work, at)
+
+
+def _ran(before: Statistics, after: Statistics) -> str:
+    """How the executor found what a stage asked: from its cache, many programs in a process, or one alone."""
+    ways = {"cached": after.cached - before.cached, "fast": after.fast - before.fast, "slow": after.slow - before.slow}
+    counts = ", ".join(f"{count} {way}" for way, count in ways.items() if count)
+    return f"; ran {after.jobs - before.jobs}: {counts}" if counts else ""
 
 
 def stage(word: Stage) -> Callable[[Rule], StageTask]:

@@ -134,7 +134,7 @@ def _train(work: Workshop, at: Position, policy: PolicyRef, samples: Sequence[Sa
 
 def _publish(work: Workshop, at: Position, policy: PolicyRef, result: UpdateResult) -> Published:
     return checkpoints.publish(
-        run_directory=work.ledger.directory,
+        run_directory=work.publishes_below,
         iteration=at.iteration,
         parent=policy,
         model=result.model,
@@ -149,7 +149,7 @@ def _checkpoint(work: Workshop, at: Position, policy: PolicyRef, published: Publ
         policy=published.policy.hash,
         parent=policy.hash,
         optimizer=published.optimizer_hash,
-        directory=str(Path(published.policy.directory).relative_to(work.ledger.directory)),
+        directory=str(Path(published.policy.directory).relative_to(work.publishes_below)),
         optimizer_steps=published.optimizer_steps,
         parameters=published.parameters,
         bytes=published.bytes,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import platform
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -14,12 +15,13 @@ from models.engines.base import Engine
 from models.policy import PolicyRef, context_length, resolve_base
 from storage.ids import Position, Role, Stage, unpack
 from storage.ledger import Ledger
-from storage.records import Task
+from storage.records import Checkpoint, Task
 from storage.seals import Provenance
 from tasks.loop import LoopConfig
 from tasks.reasoning.prompts import TemplateSet, load_templates
+from tasks.sandbox.analyser import Analyser
 from tasks.sandbox.executor import Executor
-from tasks.sandbox.jobs import Limits
+from tasks.sandbox.jobs import Limits, Statistics
 
 if TYPE_CHECKING:
     from models.tokens import Tokenizer
@@ -61,9 +63,10 @@ class Silent:
 
 @dataclass(kw_only=True)
 class Workshop:
-    """Owns what a run works with: an open ledger, and an engine and an executor, each made when first used.
+    """Owns what a run works with: an open ledger; engine, executor and analyser, each made when first used.
 
-    A context manager: leaving it closes all three. `engine` may be given, as tests do.
+    A context manager: leaving it closes them all. `engine` may be given, as tests do. Where sealed stages are run
+    again, `aside` is the directory that takes what would be published.
     """
 
     ledger: Ledger
@@ -71,7 +74,9 @@ class Workshop:
     code_version: str
     reporter: Reporter = field(default_factory=Silent)
     engine: Engine | None = None
+    aside: Path | None = None
     _executor: Executor | None = None
+    _analyser: Analyser | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -83,6 +88,18 @@ class Workshop:
                 closing.callback(self.engine.close)
             if self._executor is not None:
                 closing.callback(self._executor.close)
+            if self._analyser is not None:
+                closing.callback(self._analyser.close)
+
+    @contextmanager
+    def as_before(self, at: Position) -> Iterator[None]:
+        """Let the ledger show only what was sealed before a position."""
+        whole = self.ledger
+        self.ledger = whole.before(at)
+        try:
+            yield
+        finally:
+            self.ledger = whole
 
     @property
     def templates(self) -> TemplateSet:
@@ -97,6 +114,19 @@ class Workshop:
             self.engine = HfEngine(self.config.engine)
         self.engine.load(policy)
         return self.engine
+
+    @property
+    def publishes_below(self) -> Path:
+        """The directory below which an update publishes its checkpoint."""
+        return self.aside or self.ledger.directory
+
+    def directory_of(self, checkpoint: Checkpoint) -> Path:
+        """Where a checkpoint lies: the base's own place, aside when its update was just run again, else the run's."""
+        if checkpoint.directory is None:
+            return self.base
+        again = self.publishes_below / checkpoint.directory
+        made = Position(checkpoint.iteration, Stage.UPDATE, checkpoint.round)
+        return again if again.is_dir() else self.ledger.home(made) / checkpoint.directory
 
     def task(self, task_id: int) -> Task:
         """A task of this run by its id; raises LedgerError when its partition is not sealed."""
@@ -138,6 +168,16 @@ class Workshop:
             sandbox = self.config.sandbox
             self._executor = Executor(workers=sandbox.workers, allow_unsafe=sandbox.allow_unsafe)
         return self._executor
+
+    def statistics(self) -> Statistics:
+        """What the executor has done so far."""
+        return Statistics() if self._executor is None else self._executor.statistics()
+
+    def analyser(self) -> Analyser:
+        """The analyser; raises SandboxError when this machine cannot confine programs."""
+        if self._analyser is None:
+            self._analyser = Analyser(allow_unsafe=self.config.sandbox.allow_unsafe)
+        return self._analyser
 
     def provenance(self, stage: Stage, flow_run_id: str | None) -> Provenance:
         """Who makes a partition, and the facts of the host that its bits depend on."""

@@ -33,7 +33,8 @@ def queries(page: str) -> list[str]:
 def test_every_query_in_the_docs_runs(tmp_path):
     facts = RunFacts(run="empty", seed=1, config={}, config_hash="0", code_version="0", python="3.11")
     Ledger.create(tmp_path, facts).close()
-    pages = [path.relative_to(HERE) for path in [HERE / "README.md", *HERE.glob("docs/**/*.md")]]
+    paths = {HERE / "README.md", *HERE.glob("docs/**/*.md")} - {HERE / "docs/sql.md"}  # which has a test of its own
+    pages = [path.relative_to(HERE) for path in sorted(paths)]
     asked = [sql for page in pages for sql in queries(str(page))]
     assert len(asked) >= 1
     for sql in asked:

@@ -25,6 +25,7 @@ NANO = REPOSITORY / "configs" / "nano.toml"
 TINY = (
     "--set", "curriculum.proposals=4", "--set", "curriculum.probes=2", "--set", "curriculum.buffer_tasks=2",
     "--set", "bootstrap.wanted=4", "--set", "bootstrap.proposals=8", "--set", "engine.threads=1",
+    "--set", "tracking.mlflow=false",
 )  # fmt: skip
 PATIENCE = 240.0  # seconds until a step that takes seconds counts as stuck
 

@@ -192,12 +192,12 @@ def test_continuing_a_run_that_is_not_there(copied):
         ("INSTALL httpfs", ["read-only"]),
         ("SELECT 1; DROP VIEW tasks", ["read-only", "SELECT, DROP"]),
         ("", ["read-only", "nothing"]),
-        ("SELECT * FROM read_text('/etc/passwd')", ["refuses", "/etc/passwd"]),
+        ("SELECT * FROM read_text('/etc/passwd')", ["read-only", "read_text()"]),
         ("SELECT * FROM '/etc/passwd'", ["refuses"]),
-        ("SELECT wrod FROM tasks", ["wrod", "Views: runs, iterations", "Nothing was run or changed"]),
+        ("SELECT wrod FROM tasks", ["wrod", "Views: runs, ", "Nothing was run or changed"]),
         ("SELECT * FROM taskz", ["taskz", "Views: runs"]),
         ("SELECT getenv('HOME')", ["refuses"]),
-        ("FROM query('DROP VIEW tasks')", ["refuses"]),
+        ("FROM query('DROP VIEW tasks')", ["read-only", "query()"]),
     ],
 )
 def test_sql_that_writes_reads_elsewhere_or_is_wrong(azr, trained, query, said):
@@ -243,8 +243,10 @@ def test_a_truncated_parquet_file_is_named_with_both_sizes(azr, copied):
     file.write_bytes(whole[:-40])
     sizes = (f"it has {len(whole) - 40} bytes", f"its seal says {len(whole)}")
     with unchanged(home):
-        for words in (["status"], ["sql", "FROM tasks"], ["show", "task", "2-ded-000"], ["runs"]):
+        for words in (["status"], ["sql", "FROM tasks"], ["show", "task", "2-ded-000"]):
             complaint(azr(*words, "--root", copied.root), file, *sizes, "Nothing was written", "backup")
+        listed = azr("runs", "--root", copied.root)
+        assert (listed.code, "damaged" in listed.out) == (0, True)
         done = copied.person.azr("train", "--root", copied.root, "--iterations", "3")
         complaint(done, file, *sizes, "Nothing was written", "backup")
     file.write_bytes(whole)

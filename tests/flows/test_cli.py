@@ -8,10 +8,14 @@ import pytest
 from azr_process import Person
 
 COMMANDS = [
-    (), ("train",), ("rerun",), ("runs",), ("status",), ("show",), ("show", "task"), ("sql",), ("config",),
-    ("config", "show"), ("doctor",), ("nano",), ("nano", "pretrain"),
+    (), ("train",), ("rerun",), ("fork",), ("gc",), ("track",), ("replay",), ("rescore",), ("audit",), ("runs",),
+    ("status",), ("show",), ("show", "task"), ("sql",), ("config",), ("config", "show"), ("doctor",), ("exec",),
+    ("nano",), ("nano", "pretrain"), ("nano", "evaluate"),
 ]  # fmt: skip
-TAKES_A_RUN = [("train",), ("rerun",), ("status",), ("show", "task"), ("config", "show")]
+TAKES_A_RUN = [
+    ("train",), ("rerun",), ("fork",), ("gc",), ("track",), ("replay",), ("rescore",), ("status",), ("show", "task"),
+    ("audit",), ("config", "show"),
+]  # fmt: skip
 HEAVY = ("torch", "transformers", "prefect", "mlflow", "duckdb")
 _LOADED = """
 import sys

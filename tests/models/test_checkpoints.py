@@ -11,9 +11,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from models import checkpoints
 from models.checkpoints import OptimizerState, load_model, load_optimizer, publish
-from models.manifest import list_checkpoints, prune_optimizers, published, read_manifest, verify
+from models.manifest import list_checkpoints, published, read_manifest, verify
 from models.policy import policy_hash
+from storage.commit import Disk
 from storage.errors import EngineError
+from storage.retention import Dropped, What, drop
 
 
 def state(steps=1, fill=0.5):
@@ -186,20 +188,26 @@ def test_a_kill_leaves_all_or_nothing_and_the_next_attempt_cleans_up(policy, tmp
     verify(found.policy.directory)
 
 
-def test_only_the_last_optimizer_states_are_kept(policy, tmp_path):
-    made = [publish_one(tmp_path, policy, iteration=number, by=number / 8) for number in range(1, 6)]
-    assert list_checkpoints(tmp_path) == [one.policy.directory for one in made]
-    kept = {made[number].policy.directory.name for number in (1, 3, 4)}
-    assert prune_optimizers(tmp_path, keep=kept) == [made[0].policy.directory, made[2].policy.directory]
-    assert prune_optimizers(tmp_path, keep=kept) == []
-    assert load_optimizer(made[1].policy.directory).steps == 2
-    verify(made[0].policy.directory)
-    with pytest.raises(EngineError, match=r"keeps no optimizer state .*keep_optimizer.*Fork from a later"):
-        load_optimizer(made[0].policy.directory)
+def test_an_optimizer_state_that_went_is_told_from_one_that_is_missing(policy, tmp_path):
+    first, second = (publish_one(tmp_path, policy, iteration=number, by=number / 8) for number in (1, 2))
+    assert list_checkpoints(tmp_path) == [first.policy.directory, second.policy.directory]
+    state = first.policy.directory / "optimizer"
+    thing = Dropped(
+        what=What.OPTIMIZER, position="1/update", path=str(state.relative_to(tmp_path)), hash=first.optimizer_hash,
+        bytes=1, policy="retention.optimizer_last = 1",
+    )  # fmt: skip
+    drop(tmp_path, [thing], Disk(durable=False))
+    verify(first.policy.directory)
+    with pytest.raises(
+        EngineError, match=r"optimizer state of 1/update\) was dropped .*optimizer_last = 1.*fork --at 1 "
+    ):
+        load_optimizer(first.policy.directory)
+    shutil.rmtree(second.policy.directory / "optimizer")
+    with pytest.raises(EngineError, match="was not dropped by retention"):
+        load_optimizer(second.policy.directory)
 
 
-def test_prune_without_checkpoints(tmp_path):
-    assert prune_optimizers(tmp_path, keep=()) == []
+def test_there_may_be_no_checkpoints(tmp_path):
     assert list_checkpoints(tmp_path) == []
 
 

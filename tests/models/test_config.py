@@ -22,7 +22,6 @@ def test_every_key_is_described_marked_and_has_a_default(section):
         (UpdateConfig, "betas", (0.9, 1.0)),
         (UpdateConfig, "steps", 0),
         (UpdateConfig, "whiten", "tokens"),
-        (UpdateConfig, "keep_optimizer", 0),
         (SamplingConfig, "temperature", 0),
         (SamplingConfig, "top_p", 1.5),
         (SamplingConfig, "solver_tokens", 0),

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from storage.attempts import Outcome
-from storage.audit import audit_contents
 from storage.errors import ConfigError, LedgerError
 from storage.ids import Position, Stage
 from storage.layout import now_us, partition_of, run_names
@@ -35,7 +34,6 @@ def test_what_was_sealed_can_be_read(root, samples):
     assert ledger.seal_of(NEXT) is None
     assert ledger.facts == ledger.facts.__class__(**{**_fields(samples.facts()), "created_us": ledger.facts.created_us})
     assert ledger.verify() == []
-    assert audit_contents(root, "nano") == []
     assert sorted(path.name for path in partition_of(root / "nano", VALIDATE).iterdir()) == [
         "seal.json",
         "tasks.parquet",

@@ -18,6 +18,7 @@ VERIFIED = Position(1, Stage.VERIFY)
 # Five different numbers, so that no rung can be taken for another.
 REWARDS = {"format": -1.0, "invalid": -0.75, "duplicate": -0.875, "unlearnable": -0.5, "wrong": -0.25}
 SECTIONS = {"curriculum": {"proposals": 4, "inputs": 3, "visible": 1, "probes": 5}, "rewards": REWARDS}
+SECTIONS |= {"sandbox": {"allow_imports": ["os", "ctypes"]}}
 
 IDENTITY = "def f(a):\n    return a"
 PLUS = "def f(a):\n    return a + 1"
@@ -91,7 +92,8 @@ ANSWERS = {
     "1-ind-000:2": Said(returning("a if a < 3 else 1 / 0"), "error", -0.25, 1, 2,
                         "input 2: ZeroDivisionError: division by zero"),
     "1-ind-000:3": Said(returning("[a"), "error", -0.25, 0, 2),
-    "1-ind-000:4": Said(returning("(lambda: None)"), "rejected", -0.25, 0, 2),
+    "1-ind-000:4": Said("<|program|>import time\ndef f(a):\n    return a", "rejected", -0.25, 0, 2,
+                        "the program uses time, which is banned"),
     "1-ind-001:0": Said(returning("bytes(10 ** 12)"), "memory", -0.25, 0, 2, "input 1: MemoryError"),
     "1-ind-001:1": Said("<|program|>import os\ndef f(a):\n    return os.fork()", "rejected", -0.25, 0, 2,
                         "a forbidden system call"),

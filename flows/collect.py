@@ -1,0 +1,113 @@
+"""`azr gc`, and what every iteration ends with: what the retention policy lets go is listed, then deleted."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+from flows.config import resolve
+from flows.console import Table, as_table, say, say_json
+from flows.launch import pick_run
+from flows.session import stored_config
+from models.retention import spare_checkpoints
+from storage import layout
+from storage.commit import Disk
+from storage.config import RetentionConfig
+from storage.errors import LedgerError
+from storage.family import fork_points
+from storage.ids import Stage
+from storage.ledger import Ledger
+from storage.retention import Dropped, What, drop, guarded, spare_tokens
+
+_UNITS = ("B", "kB", "MB", "GB", "TB")
+
+
+def collect_garbage(root: Path, run: str | None, *, settings: Sequence[str], dry_run: bool, as_json: bool) -> int:
+    """Drop what the policy of a run lets go, or only say what would go.
+
+    Raises LedgerError when the run is being written, or a run below the root that may be its fork cannot be read.
+    """
+    name = pick_run(root, run)
+    config = resolve(None, settings, base=stored_config(root, name)).config
+    if dry_run:
+        things = plan(Ledger.open(root, name), config.retention)
+    else:
+        things = _collected(root, name, config.retention, durable=config.ledger.durable)
+    if as_json:
+        say_json({"run": name, "dry_run": dry_run, "bytes": _bytes(things), "things": _plain(things)})
+    else:
+        say(_page(root, name, things, settings, dry_run=dry_run))
+    return 0
+
+
+def collect(ledger: Ledger, config: RetentionConfig) -> list[Dropped]:
+    """List and delete what the policy lets go of a run that is open for writing; returns what went.
+
+    Raises OSError (a LedgerError where a possible fork cannot be read); what went so far is listed.
+    """
+    with guarded(ledger.directory):
+        return drop(ledger.directory, plan(ledger, config), ledger.disk)
+
+
+def plan(ledger: Ledger, config: RetentionConfig) -> list[Dropped]:
+    """What the policy lets go of a run now, in the order in which it goes; forks are owners of what they stand on."""
+    points = fork_points(ledger.directory).values()
+    made = ledger.made().values()
+    updates = {seal.iteration: seal for seal in ledger.sealed() if seal.stage is Stage.UPDATE and seal.iteration > 0}
+    checkpoints = spare_checkpoints(ledger.directory, updates, config, held={point.iteration - 1 for point in points})
+    tokens = spare_tokens(
+        ledger.directory, made, config, updated=max(updates, default=0), held={point.iteration for point in points}
+    )
+    return [*checkpoints, *tokens]
+
+
+def _collected(root: Path, name: str, config: RetentionConfig, *, durable: bool) -> list[Dropped]:
+    with Ledger.open(root, name, write=True, disk=Disk(durable=durable)) as ledger:
+        try:
+            return collect(ledger, config)
+        except LedgerError:
+            raise
+        except OSError as error:
+            again = layout.command("gc", root=root, run=name)
+            raise LedgerError(
+                f"What retention lets go of run {name} was not all deleted: {error}. What went is listed in "
+                f"{ledger.directory / layout.DROPPED_FILE}; nothing else was touched. Mend the disk, then: {again}"
+            ) from error
+
+
+def _page(root: Path, name: str, things: Sequence[Dropped], settings: Sequence[str], *, dry_run: bool) -> str:
+    if not things:
+        show = layout.command("config", "show", root=root, run=name)
+        return f"Nothing of run {name} may go under its retention policy. What the policy is: {show}"
+    rows = [_line(what, [one for one in things if one.what is what]) for what in What]
+    table = as_table(Table(["what", "number", "size", "first", "last", "by"], [row for row in rows if row]))
+    size = _size(_bytes(things))
+    if dry_run:
+        same = (word for setting in settings for word in ("--set", setting))
+        return f"{table}\n\n{size} of run {name} would go. Drop it: {layout.command('gc', *same, root=root, run=name)}"
+    return f"{table}\n\n{size} of run {name} went. It stays listed in {root / name / layout.DROPPED_FILE}."
+
+
+def _line(what: What, things: Sequence[Dropped]) -> tuple[str, ...]:
+    if not things:
+        return ()
+    first, last = things[0].position, things[-1].position
+    return what.value, str(len(things)), _size(_bytes(things)), first, last, things[0].policy
+
+
+def _plain(things: Sequence[Dropped]) -> list[dict[str, object]]:
+    return [dataclasses.asdict(thing) for thing in things]
+
+
+def _bytes(things: Sequence[Dropped]) -> int:
+    return sum(thing.bytes for thing in things)
+
+
+def _size(count: int) -> str:
+    value, unit = float(count), _UNITS[0]
+    for larger in _UNITS[1:]:
+        if value < 1000:
+            break
+        value, unit = value / 1000, larger
+    return f"{value:.3g} {unit}"

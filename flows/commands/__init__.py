@@ -1,0 +1,1 @@
+"""The command line, a file per group. Parsing and dispatch only: commands import what they need when called."""

@@ -1,0 +1,18 @@
+-- Which proposals came of a task, over all references, rejected ones too?
+--
+-- run: the run; ids are unique within one
+-- id: id of the descendant
+-- task_id: the same as a number
+-- steps: fewest references between the two
+WITH RECURSIVE edges AS MATERIALIZED (
+    SELECT run, task_id, parent_id FROM raw.task_parents WHERE task_id > id_number(task)
+), found USING KEY (run, task_id) AS (
+    SELECT DISTINCT run, task_id, 1 AS steps FROM edges WHERE parent_id = id_number(task)
+    UNION
+    SELECT DISTINCT e.run, e.task_id, f.steps + 1
+    FROM found f
+    JOIN edges e ON e.run = f.run AND e.parent_id = f.task_id
+    LEFT JOIN recurring.found known ON known.run = e.run AND known.task_id = e.task_id
+    WHERE known.task_id IS NULL
+)
+SELECT run, id_text(task_id) AS id, task_id, steps FROM found ORDER BY run, steps, task_id
