@@ -245,8 +245,6 @@ def test_a_truncated_parquet_file_is_named_with_both_sizes(azr, copied):
     with unchanged(home):
         for words in (["status"], ["sql", "FROM tasks"], ["show", "task", "2-ded-000"]):
             complaint(azr(*words, "--root", copied.root), file, *sizes, "Nothing was written", "backup")
-        listed = azr("runs", "--root", copied.root)
-        assert (listed.code, "damaged" in listed.out) == (0, True)
         done = copied.person.azr("train", "--root", copied.root, "--iterations", "3")
         complaint(done, file, *sizes, "Nothing was written", "backup")
     file.write_bytes(whole)
