@@ -230,7 +230,7 @@ def test_a_run_begun_under_another_python_is_not_continued(azr, copied):
 
 @contextlib.contextmanager
 def unchanged(directory):
-    outside = ("azr.log", "attempts.jsonl", "writer.lock", "scratch")
+    outside = ("azr.log", "attempts.jsonl", "index.jsonl", "writer.lock", "scratch")
     before = picture(directory, leave_out=outside)
     yield
     assert picture(directory, leave_out=outside) == before
