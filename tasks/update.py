@@ -6,18 +6,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from models import checkpoints
-from models.advantages import Rewarded, Whitened, advantages, loss_weights, shuffled
 from models.config import Ablation, UpdateConfig
 from models.manifest import Published
 from models.policy import PolicyRef, count_parameters, policy_files
 from models.samples import Metric, Sample, UpdateInputs
 from models.updater import UpdateResult
 from models.updater import update as train_on
-from storage.ids import Position, Role, Stage
+from storage.ids import Position, Stage
 from storage.records import Advantage, Checkpoint, Reward, Tokens, UpdateMetric
-from storage.seeds import rng
 from tasks.base import find_base
-from tasks.loop import LoopConfig
+from tasks.crediting import credited
 from tasks.needs import BASE, previous_update
 from tasks.rollouts import policy_before
 from tasks.stage import Outcome, stage
@@ -32,8 +30,8 @@ def update(work: Workshop, at: Position) -> Outcome:
     policy = policy_before(work, at)
     rewards = work.ledger.read(Reward, at._replace(stage=Stage.VERIFY))
     tokens = _tokens(work, at)
-    rewarded = [_rewarded(reward, tokens[reward.rollout_id]) for reward in rewards]
-    rows = _advantages(at, learnt_from(work.config, at, rewarded), work.config.update)
+    lengths = {reward.rollout_id: len(tokens[reward.rollout_id].completion_ids) for reward in rewards}
+    rows = credited(work.config, at, rewards, lengths)
     samples = [_sample(row, tokens[row.rollout_id]) for row in rows]
     result = _train(work, at, policy, samples)
     published = _publish(work, at, policy, result)
@@ -68,45 +66,6 @@ def _base(work: Workshop, at: Position) -> Outcome:
 def _tokens(work: Workshop, at: Position) -> Mapping[int, Tokens]:
     stages = (Stage.PROPOSE, Stage.SOLVE)
     return {row.rollout_id: row for word in stages for row in work.ledger.read(Tokens, at._replace(stage=word))}
-
-
-def _rewarded(reward: Reward, tokens: Tokens) -> Rewarded:
-    return Rewarded(
-        rollout_id=reward.rollout_id,
-        task_id=reward.task_id,
-        role=reward.role,
-        mode=reward.mode,
-        reward=reward.total,
-        length=len(tokens.completion_ids),
-    )
-
-
-def learnt_from(config: LoopConfig, at: Position, rewarded: Sequence[Rewarded]) -> Sequence[Rewarded]:
-    """The rewards that the update learns from: those that were earned, unless the config asks for an ablation."""
-    if config.update.ablation is Ablation.SHUFFLED_REWARDS:
-        return shuffled(rewarded, rng(config.seed, at.iteration, at.round, "shuffled rewards"))
-    return rewarded
-
-
-def _advantages(at: Position, rewarded: Sequence[Rewarded], config: UpdateConfig) -> list[Advantage]:
-    roles = {Role.PROPOSER: config.proposer_weight, Role.SOLVER: config.solver_weight}
-    weights = loss_weights(rewarded, role_weights=roles)
-    whitened = advantages(rewarded, whiten=config.whiten)
-    return [_advantage(at, one, weight) for one, weight in zip(whitened, weights, strict=True)]
-
-
-def _advantage(at: Position, one: Whitened, weight: float) -> Advantage:
-    return Advantage(
-        iteration=at.iteration,
-        round=at.round,
-        rollout_id=one.rollout_id,
-        role=one.role,
-        mode=one.mode,
-        advantage=one.advantage,
-        baseline=one.baseline,
-        scale=one.scale,
-        weight=weight,
-    )
 
 
 def _sample(row: Advantage, tokens: Tokens) -> Sample:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from models.advantages import Rewarded, advantages, loss_weights
 from models.config import UpdateConfig
 from models.manifest import OPTIMIZER, verify
 from models.policy import combine, file_hash, policy_files, policy_hash, resolve_base
@@ -15,6 +14,7 @@ from storage.ids import Mode, Position, Role, Stage
 from storage.records import Advantage, Checkpoint, Reward, Rollout, UpdateMetric
 from storage.retention import dropped, explains
 from tasks.auditing.history import Check, History, Rules, Step, Values, differences
+from tasks.crediting import credited
 from tasks.needs import BASE
 
 _ADVANTAGE = ("role", "mode", "advantage", "baseline", "scale", "weight")
@@ -38,10 +38,8 @@ def audit_advantages(rules: Rules, step: Step) -> Iterator[Result]:
             Check.ADVANTAGES, str(at), 0, [], [f"advantages of {at} cannot be computed again: not all was read"]
         )
         return
-    expected = _advantages(rules.config.update, rewards, lengths)
-    stated: dict[int, Values] = {
-        row.rollout_id: (row.role, row.mode, row.advantage, row.baseline, row.scale, row.weight) for row in found
-    }
+    expected = {row.rollout_id: _values(row) for row in credited(rules.config, at, rewards, lengths)}
+    stated = {row.rollout_id: _values(row) for row in found}
     yield result(Check.ADVANTAGES, str(at), len(found), differences(Advantage.table, _ADVANTAGE, expected, stated))
 
 
@@ -68,21 +66,8 @@ def _lengths(step: Step) -> dict[int, int] | None:
     return {row.rollout_id: row.completion_tokens for row in (*proposals, *answers)}
 
 
-def _advantages(config: UpdateConfig, rewards: Sequence[Reward], lengths: Mapping[int, int]) -> dict[int, Values]:
-    rewarded = [
-        Rewarded(
-            rollout_id=row.rollout_id, task_id=row.task_id, role=row.role, mode=row.mode, reward=row.total,
-            length=lengths[row.rollout_id],
-        )
-        for row in rewards
-    ]  # fmt: skip
-    roles = {Role.PROPOSER: config.proposer_weight, Role.SOLVER: config.solver_weight}
-    weights = loss_weights(rewarded, role_weights=roles)
-    whitened = advantages(rewarded, whiten=config.whiten)
-    return {
-        one.rollout_id: (one.role, one.mode, one.advantage, one.baseline, one.scale, weight)
-        for one, weight in zip(whitened, weights, strict=True)
-    }
+def _values(row: Advantage) -> Values:
+    return (row.role, row.mode, row.advantage, row.baseline, row.scale, row.weight)
 
 
 def _odd(config: UpdateConfig, metric: UpdateMetric) -> Iterator[str]:

@@ -148,10 +148,8 @@ class Run(NamedTuple):
         (partition_of(self.directory, seal.position) / SEAL_FILE).write_text(to_json(seal))
 
 
-@pytest.fixture(scope="module")
-def played(loop, tmp_path_factory) -> Run:
-    """A bootstrap and two iterations, with real updates; to be read only."""
-    root, config = tmp_path_factory.mktemp("played"), loop.config(**SMALL)
+def play(loop, root: Path, config: LoopConfig) -> Run:
+    """A bootstrap and two iterations, with real updates."""
     stages = {one.stage: one for one in loop.stages}
     with loop.open(root, config, writer) as work:
         for round in range(config.bootstrap.max_rounds + 1):
@@ -162,6 +160,12 @@ def played(loop, tmp_path_factory) -> Run:
         for number in (1, 2):
             loop.iterate(work, number)
     return Run(root / loop.run, config)
+
+
+@pytest.fixture(scope="module")
+def played(loop, tmp_path_factory) -> Run:
+    """Such a run, to be read only."""
+    return play(loop, tmp_path_factory.mktemp("played"), loop.config(**SMALL))
 
 
 @pytest.fixture
@@ -462,6 +466,14 @@ def test_a_deep_audit_runs_and_reads_everything_again(played, instruments):
     assert report.findings == ()
     counts = {line.check: line.things for line in report.lines}
     assert min(counts[check] for check in (Check.COMPLETIONS, Check.PROGRAMS, Check.JUDGEMENTS, Check.TEXTS)) > 10
+
+
+def test_an_ablation_is_no_damage_and_its_advantages_are_those_of_the_rewards_as_dealt(loop, tmp_path):
+    config = loop.config(**SMALL, update={"ablation": "shuffled_rewards"})
+    dealt = play(loop, tmp_path, config)
+    assert dealt.audit().findings == ()
+    earned = config.model_copy(update={"update": config.update.model_copy(update={"ablation": "none"})})
+    assert "advantage is" in " ".join(one.what for one in dealt.audit(config=earned).findings)
 
 
 def unread(row: Answer) -> bool:
