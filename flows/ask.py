@@ -6,9 +6,9 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from flows.console import Table, as_csv, as_json, as_table, complain, emit, say
+from flows.console import Table, as_csv, as_json, as_table, emit, say
 from flows.look import table, warn
-from storage.database import left_out_messages, query, query_parquet, write_database
+from storage.database import query, query_parquet, write_database
 from storage.errors import ConfigError, LedgerError
 
 
@@ -30,8 +30,7 @@ def write_views(root: Path, file: Path, *, asked: bool) -> int:
     """Write a DuckDB database of views, and say how to open it; raises ConfigError when a question was `asked` too."""
     if asked:
         raise ConfigError("--duckdb writes every view and takes no question. Nothing was written. Give one of the two.")
-    for message in left_out_messages(root, write_database(root, file)):
-        complain(message)
+    warn(root, write_database(root, file))
     say(f"{file} holds every view as sealed at this moment; write it again to see more.\nNext: duckdb -readonly {file}")
     return 0
 
@@ -50,7 +49,7 @@ def _question(sql: str | None, file: Path | None) -> str:
 def _text(shown: Callable[[Table], str]) -> Callable[[Path, str], bytes]:
     def answered(root: Path, sql: str) -> bytes:
         result = query(root, sql)
-        warn(root, result)
+        warn(root, result.left_out)
         return f"{shown(table(result))}\n".encode(errors="backslashreplace")
 
     return answered
@@ -58,8 +57,7 @@ def _text(shown: Callable[[Table], str]) -> Callable[[Path, str], bytes]:
 
 def _parquet(root: Path, sql: str) -> bytes:
     data, left_out = query_parquet(root, sql)
-    for message in left_out_messages(root, left_out):
-        complain(message)
+    warn(root, left_out)
     return data
 
 

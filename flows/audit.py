@@ -15,7 +15,7 @@ from flows.version import code_version
 from models.policy import context_length, resolve_base
 from storage import layout
 from storage.audit import anchor, attempts, chains, examined, known_family, read_all_seals
-from storage.config import Key
+from storage.config import Key, flat
 from storage.errors import AzrError
 from storage.examination import Examined
 from storage.family import Member
@@ -89,7 +89,7 @@ def _counted(partitions: Iterable[Examined], meter: Meter, total: int) -> Iterat
 def _config(member: Member, config: RunConfig) -> Result:
     """Whether run.json holds the config whose hash it states; keys that came later are not in that hash."""
     facts, path = member.facts, member.directory / layout.RUN_FILE
-    stored = _paths(facts.config)
+    stored = {name for name, _ in flat(facts.config)}
     kept = {leaf.path: leaf.value for leaf in leaves(config) if leaf.key is Key.IDENTITY and leaf.path in stored}
     wrong = [] if facts.seed == config.seed else [f"{path} says seed {facts.seed}, its config {config.seed}"]
     if gone := sorted(stored - {leaf.path for leaf in leaves(config)}):
@@ -98,14 +98,6 @@ def _config(member: Member, config: RunConfig) -> Result:
     if (found := identity_hash(kept)) != facts.config_hash:
         wrong.append(f"{path} was changed: its config hashes to {found[:12]}, it says {facts.config_hash[:12]}")
     return result(CONFIG, layout.RUN_FILE, len(kept), wrong)
-
-
-def _paths(values: Mapping[str, object], prefix: str = "") -> set[str]:
-    """The dotted paths of a nested config."""
-    found: set[str] = set()
-    for name, value in values.items():
-        found |= _paths(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}"}
-    return found
 
 
 @contextmanager

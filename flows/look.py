@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from flows.console import Table, as_table, complain, say, say_json, summary
@@ -25,7 +26,7 @@ _LAST_TASK = "SELECT id_text(max(task_id)) FROM tasks WHERE verdict = 'valid'"
 def list_runs(root: Path, *, as_json: bool) -> int:
     """Print the runs below a root, damaged ones too."""
     found = query(root, _RUNS)
-    warn(root, found)
+    warn(root, found.left_out)
     if as_json:
         say_json(records(found))
         return 0
@@ -63,7 +64,7 @@ def table(result: Result) -> Table:
     return Table(result.columns, result.rows)
 
 
-def warn(root: Path, result: Result) -> None:
+def warn(root: Path, left_out: Mapping[str, str]) -> None:
     """Say on standard error which runs an answer does not cover."""
-    for message in left_out_messages(root, result.left_out):
+    for message in left_out_messages(root, left_out):
         complain(message)

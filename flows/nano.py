@@ -23,7 +23,7 @@ from storage.seeds import rng
 from tasks.nano.documents import TEMPLATES, documents
 from tasks.nano.evaluation import Share, judge_proposals, novel, propose, solve
 from tasks.nano.exams import LEVELS, PARTS, held_out
-from tasks.nano.memory import FILE, Memory, read_memory, remember, write_memory
+from tasks.nano.memory import Memory, known_of, read_memory, remember, write_memory
 from tasks.nano.samples import Sample, draw_sample
 from tasks.reasoning.modes import MODES
 from tasks.reasoning.prompts import load_templates
@@ -169,7 +169,8 @@ def _say_held_out(engine: Engine, executor: Executor, count: int, temperatures: 
 
 def _memory(directory: Path) -> Memory:
     """The programs that the base of a model has seen: a policy that self-play made stands on the shipped one."""
-    return read_memory(directory if (directory / FILE).is_file() else resolve_base(NANO))
+    own = known_of(directory)
+    return read_memory(resolve_base(NANO)) if own is None else own
 
 
 def _say_proposals(

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from flows.config import RunConfig, TrackingConfig, changed_identity, config_hash, known_keys, validated
+from flows.config import RunConfig, changed_identity, config_hash, known_keys, validated
 from flows.tracker import tracked
 from flows.version import code_version
 from storage import layout
@@ -41,7 +41,8 @@ def workshop(
     if key in _open:
         yield _open[key]
         return
-    with _opened(root, run, config, reporter) as work, tracked(root, run, _tracking(root, run, config)):
+    config = _settled(root, run, config)
+    with _opened(root, run, config, reporter) as work, tracked(root, run, config.tracking):
         _open[key] = work
         try:
             yield work
@@ -55,25 +56,29 @@ def stored_config(root: Path, run: str) -> RunConfig:
     return validated(known_keys(RunConfig, stored))
 
 
-def _opened(root: Path, run: str, config: RunConfig | None, reporter: Reporter | None) -> Workshop:
-    directory = layout.run_directory(root, run)
-    exists = (directory / layout.RUN_FILE).exists()
-    config = (stored_config(root, run) if exists else None) if config is None else config
-    if config is None:
-        known = ", ".join(layout.run_names(root)) or "none"
-        raise LedgerError(f"There is no run {run} below {root} (runs there: {known}). Nothing was read or written.")
+def _exists(root: Path, run: str) -> bool:
+    return (layout.run_directory(root, run) / layout.RUN_FILE).exists()
+
+
+def _settled(root: Path, run: str, config: RunConfig | None) -> RunConfig:
+    """The config given, else the stored one; raises LedgerError when there is neither."""
+    if config is not None:
+        return config
+    if _exists(root, run):
+        return stored_config(root, run)
+    known = ", ".join(layout.run_names(root)) or "none"
+    raise LedgerError(f"There is no run {run} below {root} (runs there: {known}). Nothing was read or written.")
+
+
+def _opened(root: Path, run: str, config: RunConfig, reporter: Reporter | None) -> Workshop:
     disk = Disk(durable=config.ledger.durable)
-    if exists:
+    if _exists(root, run):
         require_same(root, run, config)
         ledger = Ledger.open(root, run, write=True, disk=disk)
         ledger.require_files()  # raises, before any work
     else:
         ledger = Ledger.create(root, facts_of(run, config), disk=disk)
     return Workshop(ledger=ledger, config=config, code_version=code_version(), reporter=reporter or Silent())
-
-
-def _tracking(root: Path, run: str, config: RunConfig | None) -> TrackingConfig:
-    return (config or stored_config(root, run)).tracking
 
 
 def facts_of(run: str, config: RunConfig, parent: Parent | None = None) -> RunFacts:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
@@ -100,10 +101,15 @@ def new_trainer(model: PreTrainedModel, schedule: Schedule) -> Trainer:
     matrices: list[nn.Parameter] = []
     others: list[nn.Parameter] = []
     for name, weights in model.named_parameters():
-        (matrices if weights.ndim == 2 and "embed" not in name else others).append(weights)
+        (matrices if _is_matrix(name, weights) else others).append(weights)
     muon = torch.optim.Muon(matrices, lr=schedule.matrix_rate, weight_decay=0.0)
     adamw = torch.optim.AdamW(others, lr=schedule.learning_rate, betas=schedule.betas, weight_decay=0.0, fused=True)
     return Trainer(model, schedule, muon, adamw, Progress())
+
+
+def _is_matrix(name: str, weights: Tensor) -> bool:
+    """Whether Muon moves these weights: matrices, but not the embedding."""
+    return weights.ndim == 2 and "embed" not in name
 
 
 def train(
@@ -250,7 +256,7 @@ def save(trainer: Trainer, path: Path) -> None:
     tensors: dict[str, Tensor] = {}
     for name, weights in trainer.model.named_parameters():
         tensors[f"weights/{name}"] = weights.detach().contiguous().cpu()
-        state = _optimizer(trainer, weights).state.get(weights, {})
+        state = _optimizer(trainer, name, weights).state.get(weights, {})
         tensors |= {f"{part}/{name}": tensor.contiguous().cpu() for part, tensor in state.items()}
     header = {"progress": json.dumps(asdict(trainer.progress)), "schedule": json.dumps(asdict(trainer.schedule))}
     fresh = path.with_suffix(".new")
@@ -258,17 +264,16 @@ def save(trainer: Trainer, path: Path) -> None:
     fresh.replace(path)
 
 
-def _optimizer(trainer: Trainer, weights: nn.Parameter) -> torch.optim.Optimizer:
-    mine = any(weights is one for group in trainer.matrices.param_groups for one in group["params"])
-    return trainer.matrices if mine else trainer.others
+def _optimizer(trainer: Trainer, name: str, weights: Tensor) -> torch.optim.Optimizer:
+    return trainer.matrices if _is_matrix(name, weights) else trainer.others
 
 
 def resume(trainer: Trainer, path: Path) -> Progress:
     """Put a saved state into a trainer of the same model; raises EngineError when the file is of another one."""
     with safe_open(path, framework="pt") as file:
         trainer.progress = Progress(**json.loads(file.metadata()["progress"]))
-        known = {key.split("/", 1)[1]: set[str]() for key in file.keys()}  # noqa: SIM118 - the file is no mapping
-        for key in file.keys():  # noqa: SIM118
+        known: dict[str, set[str]] = defaultdict(set)
+        for key in file.keys():  # noqa: SIM118 - the file is no mapping
             part, name = key.split("/", 1)
             known[name].add(part)
         for name, weights in trainer.model.named_parameters():
@@ -276,7 +281,7 @@ def resume(trainer: Trainer, path: Path) -> Progress:
                 raise EngineError(f"{path} holds no {name} of shape {tuple(weights.shape)}; choose another --out.")
             with torch.no_grad():
                 weights.copy_(file.get_tensor(f"weights/{name}"))
-            _optimizer(trainer, weights).state[weights] = {
+            _optimizer(trainer, name, weights).state[weights] = {
                 part: file.get_tensor(f"{part}/{name}").to(weights.device) for part in known[name] - {"weights"}
             }
     return trainer.progress

@@ -79,7 +79,7 @@ def read_seals(family: Family, known: Mapping[Position, Seal] | None = None) -> 
 
 def broken_links(family: Family, seals: Mapping[Position, Seal]) -> Iterator[str]:
     """Every way in which the seals of a history do not fit each other, as a sentence with the way out."""
-    run = family.members[0].directory.name
+    root, run = family.members[0].directory.parent, family.members[0].directory.name
     followers: dict[str, Position] = {}
     for position, seal in seals.items():
         for name, stated in seal.inputs.items():
@@ -90,7 +90,7 @@ def broken_links(family: Family, seals: Mapping[Position, Seal]) -> Iterator[str
         if (other := followers.setdefault(follows, position)) != position:
             yield (
                 f"{other} and {position} of run {run} both say that they were made right after "
-                f"{follows}, so one was put there by hand. Nothing was written. {_way_out(family)}"
+                f"{follows}, so one was put there by hand. Nothing was written. {layout.another_run(root)}"
             )
     for member in family.members:
         parent = member.facts.parent
@@ -147,14 +147,10 @@ def _link(
         yield (
             f"The seal of {name} of run {run} is missing, but {who} was made after it and names it. "
             f"Nothing was written, and {name} is not made again, since later stages stand on it. "
-            f"Restore {where} from a backup. {_way_out(family)}"
+            f"Restore {where} from a backup. {layout.another_run(home.parent)}"
         )
     elif stated != (found := {"content": named.content, "integrity": named.integrity}[chain]):
         yield (
             f"{name} of run {run} is not the partition that {who} was made after: its {chain} is {found[:12]}, "
-            f"{who} names {stated[:12]}. Nothing was written. {_way_out(family)}"
+            f"{who} names {stated[:12]}. Nothing was written. {layout.another_run(home.parent)}"
         )
-
-
-def _way_out(family: Family) -> str:
-    return f"Or begin another run: {layout.command('train', root=family.members[0].directory.parent, run='NAME')}"

@@ -164,3 +164,8 @@ def _entries(directory: Path) -> list[str]:
 def tracking_uri(root: Path, uri: str) -> str:
     """The MLflow tracking URI that a config names, or the local store of a root."""
     return uri or f"sqlite:///{(root / MLFLOW_STORE).resolve()}"
+
+
+def another_run(root: Path) -> str:
+    """The last way out of a damaged run, as a sentence."""
+    return f"Or begin another run: {command('train', root=root, run='NAME')}"

@@ -59,7 +59,6 @@ class Ledger:
         self._lock = lock
         self.family = family_of(directory, facts)
         self._seals = read_seals(self.family)
-        self._last = _last(self._seals)
         self._tasks: dict[Position, tuple[Task, ...]] = {}
         self._log = AttemptLog(directory, durable=self.disk.durable) if lock is not None else None
         if lock is not None:
@@ -169,13 +168,12 @@ class Ledger:
     def refresh(self) -> None:
         """See what was sealed since; for readers while a writer is at work."""
         self._seals = read_seals(self.family, self._seals)
-        self._last = _last(self._seals)
 
     def before(self, position: Position) -> Self:
         """A reader of this run as it was before a position: later seals, and its own, are not there."""
         past = copy.copy(self)
         past._seals = {at: seal for at, seal in self._seals.items() if layout.order(at) < layout.order(position)}
-        past._last, past._lock, past._log = _last(past._seals), None, None
+        past._lock, past._log = None, None
         return past
 
     def ledger_hash(self) -> str:
@@ -212,14 +210,15 @@ class Ledger:
 
     def last(self) -> Seal | None:
         """The seal made last: the one that no other follows."""
-        return self._last
+        followed = {name for seal in self._seals.values() for name in seal.before}
+        return next((seal for position, seal in self._seals.items() if str(position) not in followed), None)
 
     def note(self, seal: Seal) -> Seal:
         """Take note of a partition that is sealed now; returns the seal that counts."""
         if (known := self._seals.get(seal.position)) is not None:
             return known
         latest = next(reversed(self._seals), seal.position)
-        self._seals[seal.position] = self._last = seal
+        self._seals[seal.position] = seal
         if layout.order(seal.position) < layout.order(latest):
             self._seals = dict(sorted(self._seals.items(), key=lambda item: layout.order(item[0])))
         return seal
@@ -335,11 +334,6 @@ class Attempt:
 def stage_text(position: Position) -> str:
     """A position in words: ``Stage solve of iteration 12``."""
     return f"Stage {position.stage} of iteration {step_text(position.iteration, position.round)}"
-
-
-def _last(seals: Mapping[Position, Seal]) -> Seal | None:
-    followed = {name for seal in seals.values() for name in seal.before}
-    return next((seal for position, seal in seals.items() if str(position) not in followed), None)
 
 
 def _cpu_us() -> int:

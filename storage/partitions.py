@@ -11,7 +11,7 @@ import pyarrow as pa
 from storage.errors import LedgerError
 from storage.hashes import bytes_hash
 from storage.ids import Position
-from storage.layout import RUN_FILE, SEAL_FILE, command, partition_of, require_runs
+from storage.layout import RUN_FILE, SEAL_FILE, another_run, command, partition_of, require_runs
 from storage.records import Row
 from storage.retention import dropped, explains, explanation
 from storage.schemas import from_parquet, to_rows
@@ -123,12 +123,8 @@ def _output(run_directory: Path, seal: Seal, table: str) -> Output:
     return seal.outputs[table]
 
 
-def _way_out(run_directory: Path) -> str:
-    return f"Or begin another run: {command('train', root=run_directory.parent, run='NAME')}"
-
-
 def _damaged(run_directory: Path, path: Path, why: str) -> str:
     return (
         f"{path} is not what was sealed: {why}. Nothing was written, and the stage is not made again, since later "
-        f"ones may stand on it. Restore the file from a backup. {_way_out(run_directory)}"
+        f"ones may stand on it. Restore the file from a backup. {another_run(run_directory.parent)}"
     )

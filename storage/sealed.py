@@ -18,7 +18,7 @@ from storage.layout import (
     INDEX_FILE,
     LEDGER,
     SEAL_FILE,
-    command,
+    another_run,
     parse_position,
     partition_of,
     partitions,
@@ -71,8 +71,7 @@ def load_history(connection: duckdb.DuckDBPyConnection, family: Family) -> None:
         where = partition_of(family.home(parse_position(name)), parse_position(name))
         raise LedgerError(
             f"The seal of {name} of run {run} is missing, but {position} was made from it. Nothing was written. "
-            f"Restore {where} from a backup. "
-            f"Or begin another run: {command('train', root=where.parents[3], run='NAME')}"
+            f"Restore {where} from a backup. {another_run(where.parents[3])}"
         )
 
 

@@ -15,14 +15,16 @@ import os
 import select
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from storage import layout
-from storage.database import query
+from storage.config import flat
+from storage.database import query, query_all
 from storage.ids import Stage
 from storage.ledger import Ledger
+from storage.partitions import read_facts
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -55,12 +57,15 @@ _CURVES = (
 
 def follow(root: Path, run: str, uri: str, experiment: str) -> None:
     """Log what is sealed, again and again, until standard input ends; then once more."""
-    client = connect(uri)
-    ended = False
+    client, ended = connect(uri), False
+    told: list[int] | None = None
     while not ended:
         ended = bool(select.select([sys.stdin], [], [], _LOOK_S)[0])
-        if (layout.run_directory(root, run) / layout.RUN_FILE).is_file():
+        sealed = _sealed(root, run)
+        begun = (layout.run_directory(root, run) / layout.RUN_FILE).is_file()
+        if begun and (ended or sealed != told):  # MLflow itself is asked only when there may be something to tell
             sync(client, root, run, uri=uri, experiment=experiment, ended=ended)
+            told = sealed
 
 
 def sync(client: MlflowClient, root: Path, run: str, *, uri: str, experiment: str, ended: bool = True) -> int:
@@ -93,8 +98,8 @@ def _find_or_create(client: MlflowClient, root: Path, run: str, experiment: str)
     """The id of the MLflow run of this ledger, known by the time it was begun as well as by its name."""
     found = client.get_experiment_by_name(experiment)
     where = found.experiment_id if found else _new_experiment(client, root, experiment)
-    facts = json.loads((root / run / layout.RUN_FILE).read_text(encoding="utf-8"))
-    mark = f"{run}@{facts['created_us']}"
+    facts = read_facts(layout.run_directory(root, run))
+    mark = f"{run}@{facts.created_us}"
     same = client.search_runs([where], filter_string=f"tags.`azr.mark` = '{mark}'", max_results=1)
     if same:
         return str(same[0].info.run_id)
@@ -102,12 +107,12 @@ def _find_or_create(client: MlflowClient, root: Path, run: str, experiment: str)
         "azr.mark": mark,
         "azr.run": run,
         "azr.root": str(root.resolve()),
-        "azr.config_hash": str(facts["config_hash"]),
-        "azr.code_version": str(facts["code_version"]),
+        "azr.config_hash": facts.config_hash,
+        "azr.code_version": facts.code_version,
     }
     made = client.create_run(where, run_name=run, tags=tags)
-    for path, value in _flat(facts["config"]):
-        client.log_param(made.info.run_id, path, value)
+    for path, value in flat(facts.config):
+        client.log_param(made.info.run_id, path, str(value)[:500])
     return str(made.info.run_id)
 
 
@@ -116,14 +121,6 @@ def _new_experiment(client: MlflowClient, root: Path, experiment: str) -> str:
     local = str(client.tracking_uri).startswith("sqlite:")
     location = (root / layout.MLFLOW_FILES).resolve().as_uri() if local else None
     return str(client.create_experiment(experiment, artifact_location=location))
-
-
-def _flat(values: dict[str, object], prefix: str = "") -> Iterator[tuple[str, str]]:
-    for name, value in values.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", str(value)[:500]
 
 
 def _sealed(root: Path, run: str) -> list[int]:
@@ -135,17 +132,20 @@ def _sealed(root: Path, run: str) -> list[int]:
 def _metrics(root: Path, run: str, iterations: Sequence[int]) -> dict[int, dict[str, float]]:
     """What the named SQL says of each of these iterations: metric name to value."""
     found: dict[int, dict[str, float]] = {number: {} for number in iterations}
+    answers = query_all(root, {curve.view: _question(curve, min(iterations)) for curve in _CURVES}, run)
     for curve in _CURVES:
-        columns = ", ".join(("iteration", *curve.keys, *curve.values))
-        # All words come from this file, and from a directory's name, which holds no quote.
-        sql = f"SELECT {columns} FROM {curve.view} WHERE run = '{run}' AND iteration >= {min(iterations)}"  # noqa: S608
-        for number, *row in query(root, sql, run).rows:
+        for number, *row in answers[curve.view].rows:
             keys, values = row[: len(curve.keys)], row[len(curve.keys) :]
             of_iteration = found.get(int(str(number)), {})
             for name, value in zip(curve.values, values, strict=True):
                 if isinstance(value, int | float):
                     of_iteration["/".join((curve.view, *map(str, keys), name))] = float(value)
     return found
+
+
+def _question(curve: _Curve, first: int) -> str:
+    columns = ", ".join(("iteration", *curve.keys, *curve.values))
+    return f"SELECT {columns} FROM {curve.view} WHERE iteration >= {first}"  # noqa: S608 - all words are of this file
 
 
 def _log(client: MlflowClient, mlflow_run: str, step: int, metrics: Mapping[str, float]) -> None:
@@ -161,11 +161,11 @@ def _log(client: MlflowClient, mlflow_run: str, step: int, metrics: Mapping[str,
 def _tag(client: MlflowClient, mlflow_run: str, root: Path, run: str) -> None:
     """Lead from MLflow to the ledger as it stands, to Prefect and to the checkpoints, which stay where they are."""
     ledger = Ledger.open(root, run)
-    last = max(ledger.sealed(), key=lambda seal: layout.order(seal.position), default=None)
+    last = ledger.last()
     client.set_tag(mlflow_run, "azr.ledger_hash", ledger.ledger_hash())
     if last is not None and last.flow_run_id is not None:
         client.set_tag(mlflow_run, "prefect.flow_run_id", last.flow_run_id)
-    rows = query(root, f"SELECT iteration, policy, directory FROM checkpoints WHERE run = '{run}'", run).rows  # noqa: S608
+    rows = query(root, "SELECT iteration, policy, directory FROM checkpoints", run).rows
     places = {str(number): {"policy": policy, "directory": directory} for number, policy, directory in rows}
     client.log_dict(mlflow_run, places, "checkpoints.json")
 

@@ -23,7 +23,7 @@ from tasks.sandbox import wire
 from tasks.sandbox.facts import Facts, NoFacts, readings
 from tasks.sandbox.jobs import Limits, Status
 from tasks.sandbox.values import Refused
-from tasks.sandbox.zygotes import SEEDS, End, Layer, Lost, Zygote
+from tasks.sandbox.zygotes import SEEDS, End, Layer, Lost, Zygote, unconfined
 
 _LIMITS = Limits(cpu_s=1.0, memory_mb=256)
 """What one child may use, for a whole batch: a thousand times what honest sources take."""
@@ -47,13 +47,11 @@ class Analyser:
         self._layers = layers
         self._number = 0
         self._zygote = self._started()
-        if not self._zygote.report["seccomp"].startswith("on") and not allow_unsafe:
+        try:
+            unconfined(self._zygote.report, allow_unsafe, spared="read")
+        except SandboxError:
             self.close()
-            raise SandboxError(
-                f"There is no seccomp filter here: {self._zygote.report['seccomp']}. A program that a model wrote "
-                "could harm this machine; none was read. On a machine that may be thrown away, set the config key "
-                "sandbox.allow_unsafe (--set sandbox.allow_unsafe=true)"
-            )
+            raise
 
     def __enter__(self) -> Self:
         return self

@@ -24,7 +24,7 @@ from tasks.sandbox.cache import Cache
 from tasks.sandbox.fleet import Fleet
 from tasks.sandbox.jobs import Cancelled, Execution, Job, Lane, Limits, Output, Progress, Statistics, Status
 from tasks.sandbox.lanes import BATCH, Flight, Lanes
-from tasks.sandbox.zygotes import SEEDS, Layer
+from tasks.sandbox.zygotes import SEEDS, Layer, unconfined
 
 __all__ = [
     "Cancelled",
@@ -74,18 +74,13 @@ class Executor:
         self._counts: Counter[str] = Counter()
         self._fleet = Fleet(layers)
         self._report = self._fleet.report()
-        if not self._report["seccomp"].startswith("on"):
-            self._without_seccomp(allow_unsafe)
-
-    def _without_seccomp(self, allow_unsafe: bool) -> None:
-        state = f"no seccomp filter here: {self._report['seccomp']}"
-        if not allow_unsafe:
+        try:
+            state = unconfined(self._report, allow_unsafe, spared="run")
+        except SandboxError:
             self.close()
-            raise SandboxError(
-                f"There is {state}. A program that a model wrote could harm this machine; none was run. On a machine "
-                "that may be thrown away, set the config key sandbox.allow_unsafe (--set sandbox.allow_unsafe=true)"
-            )
-        _log.warning("UNSAFE: there is %s. Programs that a model wrote can harm this machine.", state)
+            raise
+        if state is not None:
+            _log.warning("UNSAFE: there is %s. Programs that a model wrote can harm this machine.", state)
 
     def __enter__(self) -> Self:
         return self

@@ -8,7 +8,7 @@ import socket
 import struct
 import subprocess
 import sys
-from collections.abc import Set
+from collections.abc import Mapping, Set
 from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
@@ -51,6 +51,22 @@ shlex socket statistics struct textwrap threading time timeit traceback types ur
 zoneinfo
 """
 MODULES = {Warmth.SLIM: tuple(_SLIM.split()), Warmth.FULL: tuple(_SLIM.split() + _FULL.split())}
+
+
+def unconfined(report: Mapping[str, str], allow_unsafe: bool, *, spared: str) -> str | None:
+    """What is missing where the kernel offers no seccomp filter, in words; None where there is one.
+
+    Raises SandboxError, which says that what was `spared` did not happen, unless `allow_unsafe` says to go on.
+    """
+    if report["seccomp"].startswith("on"):
+        return None
+    state = f"no seccomp filter here: {report['seccomp']}"
+    if not allow_unsafe:
+        raise SandboxError(
+            f"There is {state}. A program that a model wrote could harm this machine; none was {spared}. On a machine "
+            "that may be thrown away, set the config key sandbox.allow_unsafe (--set sandbox.allow_unsafe=true)"
+        )
+    return state
 
 
 class End(NamedTuple):
