@@ -8,7 +8,7 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from flows.console import Meter
+from flows.console import Gauge
 from flows.session import stored_config
 from flows.version import code_version
 from storage.ids import Position
@@ -17,20 +17,20 @@ from tasks.workshop import Workshop
 
 
 class Counting:
-    """Counts stages on a meter; a reporter."""
+    """Counts stages on a gauge; a reporter."""
 
-    def __init__(self, meter: Meter, total: int) -> None:
-        self._meter, self._done, self._total = meter, 0, total
+    def __init__(self, gauge: Gauge, total: int) -> None:
+        self._gauge, self._done, self._total = gauge, 0, total
         self._at = ""
 
     def begin(self, at: Position) -> None:
         """A stage starts to run."""
         self._at = str(at)
-        self._meter(self._done, self._total, f" ({at})")
+        self._gauge(self._done, self._total, f" ({at})")
 
     def progress(self, done: int, total: int) -> None:
         """Part of the running stage is done."""
-        self._meter(self._done, self._total, f" ({self._at} {done}/{total})")
+        self._gauge(self._done, self._total, f" ({self._at} {done}/{total})")
 
     def end(self, at: Position, note: str) -> None:
         """A stage is done."""
@@ -42,11 +42,11 @@ class Counting:
 
     def _count(self, at: Position) -> None:
         self._done += 1
-        self._meter(self._done, self._total, f" ({at})")
+        self._gauge(self._done, self._total, f" ({at})")
 
 
 @contextmanager
-def aside(root: Path, run: str, *, what: str, total: int) -> Iterator[Workshop]:
+def aside(root: Path, run: str, *, gauge: Gauge, total: int) -> Iterator[Workshop]:
     """A workshop over the run as it is now, with the run's own config; the run may be written meanwhile.
 
     Checkpoints are published into a temporary directory, which is removed. Modules that import prefect must be imported
@@ -55,7 +55,7 @@ def aside(root: Path, run: str, *, what: str, total: int) -> Iterator[Workshop]:
     Args:
         root: directory of the runs.
         run: name of the run.
-        what: what the meter says is being done.
+        gauge: told how many stages are done; closed at the end.
         total: stages to do.
 
     Raises:
@@ -66,7 +66,7 @@ def aside(root: Path, run: str, *, what: str, total: int) -> Iterator[Workshop]:
     with ExitStack() as stack:
         place = stack.enter_context(TemporaryDirectory(prefix="azr-"))
         stack.enter_context(_prefect_home(place))
-        reporter = Counting(stack.enter_context(closing(Meter(what))), total)
+        reporter = Counting(stack.enter_context(closing(gauge)), total)
         yield stack.enter_context(
             Workshop(ledger=ledger, config=config, code_version=code_version(), reporter=reporter, aside=Path(place))
         )

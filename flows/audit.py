@@ -5,10 +5,11 @@ from __future__ import annotations
 import platform
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 
 from flows.config import RunConfig, identity_hash, leaves
-from flows.console import Meter, Table, as_table, say, say_json, summary
+from flows.console import Gauge, Meter, Table, as_table, say, say_json, summary
 from flows.launch import pick_run
 from flows.session import stored_config
 from flows.version import code_version
@@ -33,29 +34,42 @@ CONFIG = "config"  # the check of run.json
 Seals = Mapping[Position, Seal]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Audited:
+    """What was audited, and what came of it."""
+
+    facts: Mapping[str, str]
+    report: Report
+
+
 def audit_run(root: Path, run: str | None, *, deep: bool, expect: str | None, as_json: bool) -> int:
     """Print what an audit of a run checked and found; 0 when nothing is wrong, 1 otherwise.
 
     Raises LedgerError when there is no such run, ConfigError when `expect` is no hash.
     """
     name = pick_run(root, run)
+    found = audited(root, name, deep=deep, expect=expect, gauge=Meter(f"audit of {name}: partitions"))
+    if as_json:
+        say_json({**found.facts, **_plain(found.report)})
+    else:
+        say(page(root, name, found))
+    return int(bool(found.report.findings))
+
+
+def audited(root: Path, name: str, *, deep: bool, expect: str | None, gauge: Gauge) -> Audited:
+    """Audit a run. Raises LedgerError when it cannot be read at all, ConfigError when `expect` is no hash."""
     directory = layout.run_directory(root, name)
     seals, first = read_all_seals(directory)
     anchored = [] if expect is None else [anchor(seals, expect)]
-    with closing(Meter(f"audit of {name}: partitions")) as meter:
-        report = summed([*first, *chains(directory, seals), *_all(root, name, seals, meter, deep=deep), *anchored])
-    facts = _facts(name, seals, deep=deep)
-    if as_json:
-        say_json({**facts, **_plain(report)})
-    else:
-        say(_page(root, name, facts, report))
-    return int(bool(report.findings))
+    with closing(gauge):
+        report = summed([*first, *chains(directory, seals), *_all(root, name, seals, gauge, deep=deep), *anchored])
+    return Audited(facts=_facts(name, seals, deep=deep), report=report)
 
 
-def _all(root: Path, name: str, seals: Seals, meter: Meter, *, deep: bool) -> Iterator[Result]:
+def _all(root: Path, name: str, seals: Seals, gauge: Gauge, *, deep: bool) -> Iterator[Result]:
     """Every check below the seals; without configs that read, only those that need none."""
     directory = layout.run_directory(root, name)
-    partitions = _counted(examined(directory, seals), meter, len(seals))
+    partitions = _counted(examined(directory, seals), gauge, len(seals))
     try:
         family = known_family(directory)
         configs = {member.directory: stored_config(root, member.directory.name) for member in family.members}
@@ -80,9 +94,9 @@ def _rules(member: Member, config: RunConfig) -> Rules:
     )
 
 
-def _counted(partitions: Iterable[Examined], meter: Meter, total: int) -> Iterator[Examined]:
+def _counted(partitions: Iterable[Examined], gauge: Gauge, total: int) -> Iterator[Examined]:
     for done, partition in enumerate(partitions):
-        meter(done, total)
+        gauge(done, total)
         yield partition
 
 
@@ -135,7 +149,9 @@ def _plain(report: Report) -> dict[str, object]:
     }
 
 
-def _page(root: Path, name: str, facts: Mapping[str, str], report: Report) -> str:
+def page(root: Path, name: str, found: Audited) -> str:
+    """An audit for people, ending with what to do next."""
+    facts, report = found.facts, found.report
     parts = [summary(facts), as_table(Table(["check", "things checked", "findings"], report.lines))]
     if report.notes:
         parts.append("\n".join(["notes", *(f"  {note}" for note in report.notes)]))

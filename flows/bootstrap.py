@@ -9,15 +9,15 @@ from pathlib import Path
 from prefect import flow
 
 from flows.iteration import RootPath, RunName
-from flows.session import workshop
+from flows.running import running
+from flows.steps import step
+from storage.buffers import valid_ids
 from storage.errors import EngineError
 from storage.ids import Mode, Position, Stage
 from storage.ledger import Ledger
-from storage.metrics import valid_tasks
 from storage.records import VALID, Task
 from tasks.loop import LoopConfig
 from tasks.propose import propose
-from tasks.reasoning.curriculum import by_mode
 from tasks.seeding import lacking
 from tasks.update import update
 from tasks.validate import validate
@@ -31,14 +31,14 @@ def bootstrap(run: RunName, root: RootPath = Path("runs")) -> None:
     Raises:
         EngineError: seeds are still lacking after `bootstrap.max_rounds`; the message counts the rejections.
     """
-    with workshop(root, run) as work:
-        update.task(work, 0, 0)
-        validate.task(work, 0, 0)
+    with running(root, run) as work:
+        step(work, update, 0)
+        step(work, validate, 0)
         for round in range(1, work.config.bootstrap.max_rounds + 1):
             if not missing_seeds(work.config, work.ledger, round):
                 return
-            propose.task(work, 0, round)
-            validate.task(work, 0, round)
+            step(work, propose, 0, round)
+            step(work, validate, 0, round)
         if missing := missing_seeds(work.config, work.ledger, work.config.bootstrap.max_rounds + 1):
             raise _starved(work, missing)
 
@@ -48,15 +48,15 @@ def missing_seeds(config: LoopConfig, ledger: Ledger, round: int) -> tuple[Mode,
     return lacking(config, _buffers(ledger, round))
 
 
-def _buffers(ledger: Ledger, round: int) -> Mapping[Mode, Sequence[Task]]:
-    return by_mode(valid_tasks(ledger, Position(0, Stage.PROPOSE, round)))
+def _buffers(ledger: Ledger, round: int) -> Mapping[Mode, Sequence[int]]:
+    return valid_ids(ledger, Position(0, Stage.PROPOSE, round))
 
 
 def _starved(work: Workshop, missing: Sequence[Mode]) -> EngineError:
     rounds, ledger = work.config.bootstrap.max_rounds, work.ledger
     held = {mode: len(tasks) for mode, tasks in _buffers(ledger, rounds + 1).items()}
     wanted = ", ".join(f"{mode} has {held.get(mode, 0)} of {work.config.bootstrap.wanted}" for mode in missing)
-    tasks = (task for round in range(1, rounds + 1) for task in ledger.tasks(Position(0, Stage.VALIDATE, round)))
+    tasks = (task for round in range(1, rounds + 1) for task in ledger.read(Task, Position(0, Stage.VALIDATE, round)))
     counts = Counter(task.verdict for task in tasks if task.verdict != VALID)
     reasons = ", ".join(f"{count} {word}" for word, count in counts.most_common()) or "none"
     return EngineError(

@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from flows.commands import checking, looking, machine, nano, training
+from flows.commands import checking, looking, machine, nano, serving, training
 from flows.commands.common import app
 from storage.errors import AzrError
 
-COMMANDS = (training, looking, checking, machine, nano)
+COMMANDS = (training, looking, checking, machine, nano, serving)
 """The groups of commands: importing them has put them into the app."""
 
 

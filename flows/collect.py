@@ -29,16 +29,23 @@ def collect_garbage(root: Path, run: str | None, *, settings: Sequence[str], dry
     Raises LedgerError when the run is being written, or a run below the root that may be its fork cannot be read.
     """
     name = pick_run(root, run)
+    things = collected(root, name, settings, dry_run=dry_run)
+    if as_json:
+        say_json({"run": name, "dry_run": dry_run, "bytes": total_bytes(things), "things": _plain(things)})
+    else:
+        say(page(root, name, things, settings, dry_run=dry_run))
+    return 0
+
+
+def collected(root: Path, name: str, settings: Sequence[str], *, dry_run: bool) -> list[Dropped]:
+    """What the policy of a run let go, or would let go.
+
+    Raises LedgerError when the run is being written, or a run below the root that may be its fork cannot be read.
+    """
     config = resolve(None, settings, base=stored_config(root, name)).config
     if dry_run:
-        things = plan(Ledger.open(root, name), config.retention)
-    else:
-        things = _collected(root, name, config.retention, durable=config.ledger.durable)
-    if as_json:
-        say_json({"run": name, "dry_run": dry_run, "bytes": _bytes(things), "things": _plain(things)})
-    else:
-        say(_page(root, name, things, settings, dry_run=dry_run))
-    return 0
+        return plan(Ledger.open(root, name), config.retention)
+    return _collected(root, name, config.retention, durable=config.ledger.durable)
 
 
 def collect(ledger: Ledger, config: RetentionConfig) -> list[Dropped]:
@@ -76,35 +83,38 @@ def _collected(root: Path, name: str, config: RetentionConfig, *, durable: bool)
             ) from error
 
 
-def _page(root: Path, name: str, things: Sequence[Dropped], settings: Sequence[str], *, dry_run: bool) -> str:
+def page(root: Path, name: str, things: Sequence[Dropped], settings: Sequence[str], *, dry_run: bool) -> str:
+    """What went or would go, for people."""
     if not things:
         show = layout.command("config", "show", root=root, run=name)
         return f"Nothing of run {name} may go under its retention policy. What the policy is: {show}"
     rows = [_line(what, [one for one in things if one.what is what]) for what in What]
     table = as_table(Table(["what", "number", "size", "first", "last", "by"], [row for row in rows if row]))
-    size = _size(_bytes(things))
+    freed = size(total_bytes(things))
     if dry_run:
         same = (word for setting in settings for word in ("--set", setting))
-        return f"{table}\n\n{size} of run {name} would go. Drop it: {layout.command('gc', *same, root=root, run=name)}"
-    return f"{table}\n\n{size} of run {name} went. It stays listed in {root / name / layout.DROPPED_FILE}."
+        return f"{table}\n\n{freed} of run {name} would go. Drop it: {layout.command('gc', *same, root=root, run=name)}"
+    return f"{table}\n\n{freed} of run {name} went. It stays listed in {root / name / layout.DROPPED_FILE}."
 
 
 def _line(what: What, things: Sequence[Dropped]) -> tuple[str, ...]:
     if not things:
         return ()
     first, last = things[0].position, things[-1].position
-    return what.value, str(len(things)), _size(_bytes(things)), first, last, things[0].policy
+    return what.value, str(len(things)), size(total_bytes(things)), first, last, things[0].policy
 
 
 def _plain(things: Sequence[Dropped]) -> list[dict[str, object]]:
     return [dataclasses.asdict(thing) for thing in things]
 
 
-def _bytes(things: Sequence[Dropped]) -> int:
+def total_bytes(things: Sequence[Dropped]) -> int:
+    """The size of things on the disk."""
     return sum(thing.bytes for thing in things)
 
 
-def _size(count: int) -> str:
+def size(count: int) -> str:
+    """Bytes as people say them: ``4.2 MB``."""
     value, unit = float(count), _UNITS[0]
     for larger in _UNITS[1:]:
         if value < 1000:

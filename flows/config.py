@@ -34,6 +34,22 @@ class TrackingConfig(Section):
     experiment: Annotated[str, Key.OPERATIONAL, Field(min_length=1, description="MLflow's experiment")] = "azr"
 
 
+class LimitsConfig(Section):
+    """When a run stops to wait for a person; looked at before each iteration."""
+
+    min_free_gb: Annotated[
+        float, Key.OPERATIONAL, Field(ge=0, le=1e6, description="free disk below which the run waits, in GB; 0: never")
+    ] = 1.0
+    max_tokens: Annotated[
+        int, Key.OPERATIONAL, Field(ge=0, description="sampled tokens of the run after which it waits; 0: no limit")
+    ] = 0
+    max_hours: Annotated[
+        float,
+        Key.OPERATIONAL,
+        Field(ge=0, le=1e6, description="hours that the run's sealed stages took, after which it waits; 0: no limit"),
+    ] = 0
+
+
 class RunConfig(LoopConfig):
     """Everything that decides a run and how it runs."""
 
@@ -44,6 +60,7 @@ class RunConfig(LoopConfig):
     ] = "run"
     iterations: Annotated[int, Key.OPERATIONAL, Field(ge=0, le=1_000_000, description="iterations wanted in all")] = 2
     ledger: LedgerConfig = LedgerConfig()
+    limits: LimitsConfig = LimitsConfig()
     tracking: TrackingConfig = TrackingConfig()
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import json
-import logging
+import math
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from storage.ids import Position, Stage, step_text
 
@@ -46,7 +46,7 @@ def complain(text: str) -> None:
 
 def say_json(value: object) -> None:
     """A value as JSON; UUIDs, dates and decimals as text."""
-    say(json.dumps(value, indent=2, default=str, ensure_ascii=False))
+    say(_json(value))
 
 
 def as_table(table: Table) -> str:
@@ -73,9 +73,8 @@ def as_csv(table: Table) -> str:
 
 
 def as_json(table: Table) -> str:
-    """A list of objects."""
-    rows = [dict(zip(table.columns, row, strict=True)) for row in table.rows]
-    return json.dumps(rows, indent=2, default=str, ensure_ascii=False)
+    """A list of objects; what is no number (NaN, infinity) is null, since JSON has no word for it."""
+    return _json([dict(zip(table.columns, map(_finite, row), strict=True)) for row in table.rows])
 
 
 def seconds(value: float) -> str:
@@ -88,6 +87,18 @@ def seconds(value: float) -> str:
     return f"{minutes} min {rest} s" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
 
 
+def _json(value: object) -> str:
+    return json.dumps(value, indent=2, default=str, ensure_ascii=False)
+
+
+def _finite(value: Cell) -> Cell:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return {name: _finite(item) for name, item in value.items()} if isinstance(value, dict) else value
+
+
 def _cell(value: Cell) -> str:
     if value is None:
         return "-"
@@ -98,6 +109,16 @@ def _cell(value: Cell) -> str:
 
 def _numeric(values: Sequence[Cell]) -> bool:
     return all(isinstance(value, int | float) or value is None for value in values)
+
+
+class Gauge(Protocol):
+    """Who is told how much of a long job is done."""
+
+    def __call__(self, done: int, total: int, detail: str = "") -> None:
+        """So much is done."""
+
+    def close(self) -> None:
+        """Nothing more will be told."""
 
 
 class Meter:
@@ -130,7 +151,6 @@ class TrainingConsole:
 
     def __init__(self, *, first: int, last: int) -> None:
         self._first, self._last = first, last
-        self._log = logging.getLogger("azr")
         self._began = self._stage_began = time.monotonic()
         self._live = sys.stdout.isatty()
         self._shown = 0.0
@@ -158,12 +178,10 @@ class TrainingConsole:
     def end(self, at: Position, note: str) -> None:
         """A stage is sealed."""
         spent = seconds(time.monotonic() - self._stage_began)
-        self._log.info("%s: %s (%s)", at, note, spent)
         self._line(f"{self._label(at)} {note:<44} {spent:>8}{self._left()}")
 
     def skip(self, at: Position) -> None:
         """A stage was sealed before."""
-        self._log.info("%s: sealed before, not run again", at)
         self._line(f"{self._label(at)} sealed before, not run again")
 
     def _line(self, text: str) -> None:

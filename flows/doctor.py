@@ -10,6 +10,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from flows.console import say, say_json, summary
+from flows.server import alive, home_of, known
+from flows.serving.places import UP, announced, mlflow_ui
+from flows.settings import KEEP_EVENTS_DAYS, KEEP_RUNS_DAYS
 from flows.version import code_version
 from storage import layout
 from storage.errors import AzrError
@@ -72,9 +75,23 @@ def _engines(root: Path) -> Facts:
     return {**facts, "engine": "hf (transformers, in this process)", "nano base": policy_hash(resolve_base(NANO))[:12]}
 
 
+def _serving(root: Path) -> Facts:
+    """Who serves below this root now; nothing is started to find out."""
+    server, home = known(home_of(root)), home_of(root)
+    up, ui = announced(root, UP), mlflow_ui(root)
+    private = "" if server is None or not alive(home) else server.api.removesuffix("/api")
+    return {
+        "server": os.environ.get("PREFECT_API_URL") or private or "none is running; azr train and azr up start one",
+        "azr up": "not running" if up is None else f"{up['ui']} (process {up['pid']})",
+        "mlflow ui": ui or "not served; azr up --mlflow serves it",
+        "kept": f"ended flow runs {KEEP_RUNS_DAYS} days, events {KEEP_EVENTS_DAYS} days, in {home}",
+    }
+
+
 SECTIONS: dict[str, Callable[[Path], Facts]] = {
     "machine": _machine,
     "packages": _packages,
+    "prefect": _serving,
     "sandbox": _sandbox,
     "engines": _engines,
 }

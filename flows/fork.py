@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from itertools import count
 from pathlib import Path
+from typing import NamedTuple
 
 from flows.config import RunConfig, changed_identity, resolve
 from flows.console import say
@@ -13,17 +14,16 @@ from flows.launch import pick_run, position_of
 from flows.session import facts_of, stored_config
 from models.retention import trainable
 from storage import layout
+from storage.buffers import valid_ids
 from storage.commit import Disk
 from storage.errors import ConfigError, LedgerError
 from storage.ids import Position, Stage
 from storage.ledger import Ledger
-from storage.metrics import valid_tasks
 from storage.records import Checkpoint, Tokens
 from storage.retention import dropped, explains, guarded, told
 from storage.seals import Parent
 from tasks.base import find_base
 from tasks.needs import BASE, FIRST_ROUND, previous_update, previous_validation, require_stage, stages_of
-from tasks.reasoning.curriculum import by_mode
 from tasks.reasoning.prompts import load_templates
 from tasks.seeding import lacking
 
@@ -31,13 +31,31 @@ from tasks.seeding import lacking
 def fork_run(
     root: Path, run: str | None, *, at: str, name: str | None, file: Path | None, settings: Sequence[str]
 ) -> int:
-    """Begin a fork of a run and say what it shares.
+    """Begin a fork of a run and say what it shares; raises what `begin_fork` raises."""
+    parent = pick_run(root, run)
+    begun = begin_fork(root, parent, at=at, name=name, file=file, settings=settings)
+    say(begun.page)
+    say(begun.next)
+    return 0
+
+
+class Begun(NamedTuple):
+    """A fork that was begun: its name, what it shares, and the command that trains it."""
+
+    name: str
+    page: str
+    next: str
+
+
+def begin_fork(
+    root: Path, parent: str, *, at: str, name: str | None, file: Path | None, settings: Sequence[str]
+) -> Begun:
+    """Begin a fork of a run.
 
     Raises:
         ConfigError: a point that no run has, a name that cannot be, another base model, a config that cannot be used.
         LedgerError: a point that is not sealed or cannot be trained from, or a name that is taken.
     """
-    parent = pick_run(root, run)
     point = _point(at, root, parent)
     ledger = Ledger.open(root, parent)
     stored = stored_config(root, parent)
@@ -53,9 +71,8 @@ def fork_run(
         before = {} if last is None else {str(last.position): last.integrity}
         facts = facts_of(child, config, Parent(run=parent, at=str(point), before=before))
         Ledger.create(root, facts, disk=Disk(durable=config.ledger.durable)).close()
-    say(_page(ledger, point, child, changed_identity(stored, config)))
-    say(_next(root, point, child, config))
-    return 0
+    page = _page(ledger, point, child, changed_identity(stored, config))
+    return Begun(name=child, page=page, next=_next(root, point, child, config))
 
 
 def _point(written: str, root: Path, parent: str) -> Position:
@@ -99,7 +116,7 @@ def _require_seeds(ledger: Ledger, point: Position, config: RunConfig) -> None:
     """A first iteration needs what its config calls a finished bootstrap, and the bootstrap is shared."""
     if point.iteration != 1:
         return
-    missing = lacking(config, by_mode(valid_tasks(ledger.before(point), point)))
+    missing = lacking(config, valid_ids(ledger.before(point), point))
     if missing:
         rounds = previous_validation(ledger, point).round
         raise LedgerError(

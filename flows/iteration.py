@@ -10,7 +10,8 @@ from prefect import flow
 from pydantic import Field
 
 from flows.collect import collect
-from flows.session import workshop
+from flows.running import running
+from flows.steps import step
 from tasks.propose import propose
 from tasks.solve import solve
 from tasks.stage import StageTask
@@ -27,10 +28,16 @@ RootPath = Annotated[Path, Field(description="Directory that holds the runs.")]
 
 @flow(flow_run_name="{run} · iteration {iteration}", persist_result=False, retries=0, validate_parameters=True)
 def iteration(run: RunName, iteration: Annotated[int, Field(ge=1)], root: RootPath = Path("runs")) -> None:
-    """Propose, validate, solve, verify and update, once each; sealed stages are not run again."""
-    with workshop(root, run) as work:
+    """Propose, validate, solve, verify and update, once each; sealed stages are not run again.
+
+    Args:
+        run: Name of the run.
+        iteration: Number of the iteration, 1 or more.
+        root: Directory that holds the runs.
+    """
+    with running(root, run) as work:
         for stage in STAGES:
-            stage.task(work, iteration, 0)
+            step(work, stage, iteration)
         _let_go(work)
 
 

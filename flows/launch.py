@@ -20,6 +20,9 @@ from storage.ids import Position, Stage
 from storage.ledger import Ledger
 from tasks.needs import needs, require_stage
 
+TAG = "azr"
+"""Marks our flow runs, as prefect.yaml does: the automations look at no others."""
+
 
 def launch(*, root: Path, file: Path | None, settings: Sequence[str], run: str | None) -> int:
     """Train a run up to its iterations, as the flow `train` on a Prefect server; returns the exit code."""
@@ -30,11 +33,14 @@ def launch(*, root: Path, file: Path | None, settings: Sequence[str], run: str |
     last = config.iterations
     say(f"Run {name} below {root}: {last} iterations, seed {config.seed}, model {config.model.path}.")
     with workshop(root, name, config=config) as work, _logged(root, name), _warm_up(), prefect_server(root) as api:
-        from flows.train import next_iteration, train  # prefect is imported once its settings stand
+        from prefect import tags  # prefect is imported once its settings stand
+
+        from flows.train import next_iteration, train
 
         say(f"Prefect: {api.removesuffix('/api')}")
         work.reporter = TrainingConsole(first=next_iteration(work.ledger, config), last=last)
-        train(config, name, root)
+        with tags(TAG):
+            train(config, name, root)
     from flows.summary import summarise
 
     say(summarise(root, name, config))
@@ -62,9 +68,12 @@ def relaunch(*, root: Path, run: str | None, iteration: str, stage: str) -> int:
     last = max(at.iteration, stored_config(root, name).iterations)
     console = TrainingConsole(first=at.iteration, last=last)
     with workshop(root, name, reporter=console), _logged(root, name), prefect_server(root):
+        from prefect import tags
+
         from flows.rerun import rerun_stage
 
-        rerun_stage(name, at.iteration, at.stage, at.round, root)
+        with tags(TAG):
+            rerun_stage(name, at.iteration, at.stage, at.round, root)
     say(f"Next: {layout.command('train', root=root, run=name)}")
     return 0
 

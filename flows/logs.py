@@ -10,7 +10,8 @@ from pathlib import Path
 from storage.errors import LedgerError
 from storage.layout import LOG_FILE
 
-LOGGERS = ("prefect", "azr")  # Prefect's loggers do not propagate to the root logger
+# Prefect's loggers do not propagate to the root logger; tasks' warn of lost processes.
+LOGGERS = ("prefect", "azr", "tasks")
 
 
 class _Forgiving(logging.FileHandler):

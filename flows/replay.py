@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flows.aside import aside
-from flows.console import Table, as_table, say, say_json
+from flows.console import Gauge, Meter, Table, as_table, say, say_json
 from flows.launch import pick_run, position_of, stage_of
 from storage import layout
 from storage.comparison import Difference
@@ -45,18 +45,31 @@ def compare_stage(root: Path, run: str | None, *, iteration: str, stage: str) ->
         EngineError: the policy or optimizer state that it starts from is no longer kept.
     """
     name, at = pick_run(root, run), position_of(iteration, stage)
+    maker, found = compared(root, name, at, gauge=Meter(f"{at} of {name} again"))
+    say(comparison(maker, at, found))
+    return int(not found.equal)
+
+
+def compared(root: Path, name: str, at: Position, *, gauge: Gauge) -> tuple[str, Again]:
+    """The run that made a sealed stage (of what a fork shares, its parent) and the stage done again by its config.
+
+    Raises:
+        LedgerError: the stage is not sealed.
+        EngineError: the policy or optimizer state that it starts from is no longer kept.
+    """
     ledger = Ledger.open(root, name)
     ledger.require(at)
-    if at not in ledger.made():  # the parent's config made it
-        return compare_stage(root, ledger.home(at).name, iteration=iteration, stage=stage)
-    with aside(root, name, what=f"{at} of {name} again", total=1) as work:
-        found = _again(work, at)
+    maker = name if at in ledger.made() else ledger.home(at).name
+    with aside(root, maker, gauge=gauge, total=1) as work:
+        return maker, _again(work, at)
+
+
+def comparison(name: str, at: Position, found: Again) -> str:
+    """What came of one stage done again, for people."""
     what = f"Stage {at} of run {name} was done again aside"
     if found.equal:
-        say(f"{what}: equal, {found.rows} rows. Nothing was written.")
-    else:
-        say(f"{what}: it differs. Nothing was written.\n\n{_page(found)}")
-    return int(not found.equal)
+        return f"{what}: equal, {found.rows} rows. Nothing was written."
+    return f"{what}: it differs. Nothing was written.\n\n{_page(found)}"
 
 
 def replay(root: Path, run: str | None, *, first: int, last: int | None, stages: str | None, as_json: bool) -> int:
@@ -67,25 +80,44 @@ def replay(root: Path, run: str | None, *, first: int, last: int | None, stages:
         ConfigError: a stage that is none.
     """
     name = pick_run(root, run)
-    wanted = _sealed(Ledger.open(root, name), first, last, _stages(stages))
+    wanted = sealed_stages(Ledger.open(root, name), first, last, _stages(stages))
+    tell = _silent if as_json else say
+    done = replayed(root, name, wanted, gauge=Meter(f"replay of {name}: stages"), tell=tell)
+    if as_json:
+        say_json({"run": name, "equal": all(map(is_equal, done)), "stages": list(map(_plain, done))})
+    else:
+        say(page(root, name, first, done))
+    return int(not all(map(is_equal, done)))
+
+
+def replayed(
+    root: Path, name: str, wanted: Sequence[Position], *, gauge: Gauge, tell: Callable[[str], None]
+) -> list[Again | Undone]:
+    """Sealed stages of a run done again aside; each that differs or cannot be done is told of at once."""
     done: list[Again | Undone] = []
-    with aside(root, name, what=f"replay of {name}: stages", total=len(wanted)) as work:
+    with aside(root, name, gauge=gauge, total=len(wanted)) as work:
         for at in wanted:
             done.append(_tried(work, at))
-            if not as_json and (told := _told(done[-1])):
-                say(told)
-    if as_json:
-        say_json({"run": name, "equal": all(map(_equal, done)), "stages": list(map(_plain, done))})
-    else:
-        say(f"{as_table(Table(_STAGES, list(_sums(done))))}\n\n{_verdict(root, name, first, done)}")
-    return int(not all(map(_equal, done)))
+            if told := _told(done[-1]):
+                tell(told)
+    return done
+
+
+def page(root: Path, name: str, first: int, done: Sequence[Again | Undone]) -> str:
+    """The sums of a replay and what follows from them."""
+    return f"{as_table(Table(_STAGES, list(_sums(done))))}\n\n{_verdict(root, name, first, done)}"
+
+
+def _silent(text: str) -> None:
+    """Say nothing; the JSON says it all."""
 
 
 def _stages(words: str | None) -> Collection[Stage]:
     return tuple(Stage) if words is None else {stage_of(word.strip()) for word in words.split(",")}
 
 
-def _sealed(ledger: Ledger, first: int, last: int | None, stages: Collection[Stage]) -> list[Position]:
+def sealed_stages(ledger: Ledger, first: int, last: int | None, stages: Collection[Stage]) -> list[Position]:
+    """The stages of a range that the run itself sealed; raises LedgerError when there is none."""
     sealed = list(ledger.made())  # what a fork took from its parent was made under the parent's config
     end = max((at.iteration for at in sealed), default=0) if last is None else last
     found = [at for at in sealed if first <= at.iteration <= end and at.stage in stages]
@@ -112,7 +144,8 @@ def _tried(work: Workshop, at: Position) -> Again | Undone:
         return Undone(at=at, reason=str(error))
 
 
-def _equal(one: Again | Undone) -> bool:
+def is_equal(one: Again | Undone) -> bool:
+    """Whether a stage was done again and came out as it is sealed."""
     return not isinstance(one, Undone) and one.equal
 
 
@@ -157,7 +190,7 @@ def _sums(done: Sequence[Again | Undone]) -> Iterator[tuple[object, ...]]:
 
 
 def _verdict(root: Path, run: str, first: int, done: Sequence[Again | Undone]) -> str:
-    equal = sum(map(_equal, done))
+    equal = sum(map(is_equal, done))
     what = "All came out equal" if equal == len(done) else f"{equal} of {len(done)} stages came out equal"
     told = f"{what}. Nothing was written into run {run}."
     if first and any(isinstance(one, Undone) for one in done):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from flows.aside import aside
 from flows.config import RunConfig, resolve
-from flows.console import Table, as_table, say, say_json
+from flows.console import Gauge, Meter, Table, as_table, say, say_json
 from flows.launch import pick_run
 from flows.look import records
 from flows.session import stored_config
@@ -35,6 +36,15 @@ _CHANGES = {
 }
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rescored:
+    """What was rescored, where it lies, and the answers that are shown."""
+
+    facts: Mapping[str, str]
+    file: Path
+    found: Mapping[str, Result]
+
+
 def rescore_run(
     root: Path,
     run: str | None,
@@ -54,11 +64,26 @@ def rescore_run(
         LedgerError: there is no such run, nothing of the range is verified, or a file is not what was sealed.
     """
     ran = pick_run(root, run)
-    rule = _rule(stored_config(root, ran), curve, reward, verifier, name)
+    rule = rule_of(stored_config(root, ran), curve, reward, verifier, name)
+    meter = Meter(f"rescoring {ran} as {rule.name}: iterations")
+    done = rescored(root, ran, rule, first=first, last=last, gauge=meter)
+    if as_json:
+        tables = {what: records(result) for what, result in done.found.items()}
+        say_json({**done.facts, "file": str(done.file), **tables})
+    else:
+        say(page(root, done))
+    return 0
+
+
+def rescored(root: Path, ran: str, rule: Rule, *, first: int, last: int | None, gauge: Gauge) -> Rescored:
+    """Write the side table of one rule over a range of iterations.
+
+    Raises LedgerError when nothing of the range is verified, or a file is not what was sealed.
+    """
     file = table_of(layout.run_directory(root, ran), rule.name)
     wanted = _verified(Ledger.open(root, ran), first, last)
     with (
-        aside(root, ran, what=f"rescoring {ran} as {rule.name}: iterations", total=len(wanted)) as work,
+        aside(root, ran, gauge=gauge, total=len(wanted)) as work,
         replacing(work.ledger.directory, rule.name) as write,
     ):
         for at in wanted:
@@ -69,14 +94,11 @@ def rescore_run(
     for what, condition in _CHANGES.items():
         found[what] = query(root, _EXAMPLES.format(rule=rule.name, condition=condition), ran)
     facts = {"run": ran, "rule": rule.name, "iterations": f"{wanted[0].iteration} to {wanted[-1].iteration}"}
-    if as_json:
-        say_json({**facts, "file": str(file), **{what: records(result) for what, result in found.items()}})
-    else:
-        say(_page(root, facts, found))
-    return 0
+    return Rescored(facts=facts, file=file, found=found)
 
 
-def _rule(config: RunConfig, curve: str | None, reward: Path | None, verifier: str | None, name: str | None) -> Rule:
+def rule_of(config: RunConfig, curve: str | None, reward: Path | None, verifier: str | None, name: str | None) -> Rule:
+    """The rule meant; raises ConfigError unless exactly one of curve, reward and verifier is given."""
     if sum(one is not None for one in (curve, reward, verifier)) != 1:
         raise ConfigError(
             "azr rescore takes one of --curve, --reward and --verifier. Nothing was done. "
@@ -115,7 +137,9 @@ def _verified(ledger: Ledger, first: int, last: int | None) -> list[Position]:
     return found
 
 
-def _page(root: Path, facts: dict[str, str], found: dict[str, Result]) -> str:
+def page(root: Path, done: Rescored) -> str:
+    """What a rule would have paid, for people."""
+    facts, found = done.facts, done.found
     parts = ["Run {run}, iterations {iterations}, rescored as {rule}. What is sealed is as it was.".format(**facts)]
     for what, result in found.items():
         if result.rows:

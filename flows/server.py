@@ -20,8 +20,11 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
+from flows.settings import environment, quiet
 from storage.errors import AzrError
+from storage.lock import process_mark
 
 START_SECONDS = 90.0  # a first start migrates a new database; 10 s alone, several times that on a busy machine
 
@@ -39,52 +42,28 @@ def home_of(root: Path) -> Path:
     return root.resolve() / ".prefect"
 
 
-def environment(home: Path, api: str) -> dict[str, str]:
-    """Prefect's settings for a server or client below `home`; they must be set before prefect is imported.
-
-    `PREFECT_HOME` alone is not enough in 3.7.7: results, memo store and logging config would stay in ``~/.prefect``.
-    """
-    return {
-        "PREFECT_HOME": str(home),
-        "PREFECT_PROFILES_PATH": str(home / "profiles.toml"),
-        "PREFECT_LOCAL_STORAGE_PATH": str(home / "storage"),
-        "PREFECT_MEMO_STORE_PATH": str(home / "memo_store.toml"),
-        "PREFECT_LOGGING_SETTINGS_PATH": str(home / "logging.yml"),
-        "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{home}/prefect.db",
-        "PREFECT_API_URL": api,
-        "PREFECT_UI_API_URL": api,
-        "PREFECT_SERVER_UI_V2_ENABLED": "false",  # the v2 form of 3.7.7 cannot resubmit after a refused value
-        "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
-        "PREFECT_CLIENT_MAX_RETRIES": "10",
-        **quiet(),
-    }
-
-
-def quiet() -> dict[str, str]:
-    """Settings that hold with any server: no telemetry, never a cached or stored result, and the console is ours."""
-    return {
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "DO_NOT_TRACK": "1",
-        "PREFECT_RESULTS_PERSIST_BY_DEFAULT": "false",
-        "PREFECT_TASKS_DEFAULT_NO_CACHE": "true",
-        "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",  # what Prefect says goes to the run's log file
-    }
-
-
 @contextmanager
-def prefect_server(root: Path) -> Iterator[str]:
+def prefect_server(
+    root: Path, *, port: int | None = None, meanwhile: Callable[[str], None] = lambda api: None
+) -> Iterator[str]:
     """Make a Prefect API reachable and yield its URL: the user's own when PREFECT_API_URL is set, else the private one.
 
+    Args:
+        root: directory of the runs.
+        port: where a private server that has to be started shall listen; None takes a free one.
+        meanwhile: called with the URL as soon as it is known; a server may still be starting there.
+
     Raises:
-        ServerError: the private server did not start; the message names its log.
+        ServerError: the private server did not start, or the port is taken; the message says what to do.
     """
     os.environ.update({name: value for name, value in quiet().items() if name not in os.environ})
     if chosen := os.environ.get("PREFECT_API_URL"):
-        if not _healthy(chosen):
+        if not healthy(chosen):
             raise ServerError(
                 f"PREFECT_API_URL is {chosen}, and no Prefect server answers there. No stage was run. "
                 "Start that server, or take the private one: unset PREFECT_API_URL"
             )
+        meanwhile(chosen)
         yield chosen
         return
     home = home_of(root)
@@ -92,20 +71,41 @@ def prefect_server(root: Path) -> Iterator[str]:
         home.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ServerError(f"{home} cannot be made: {error}. Nothing was written. Choose another --root.") from error
-    with _shared_use(home):
-        api = _find_or_start(home)
+    with shared_use(home):
+        api = find_or_start(home, port, meanwhile)
         ours = environment(home, api)
         before = {name: os.environ.get(name) for name in ours}
         os.environ.update(ours)
         try:
-            yield api
+            with _noticed(), _delivered():
+                yield api
         finally:
-            _deliver()
             _restore(before)
 
 
+@contextmanager
+def _noticed() -> Iterator[None]:
+    """Let a Prefect that was imported before, as in a notebook, see the environment as it is now."""
+    if "prefect" not in sys.modules:
+        yield
+        return
+    from prefect.context import SettingsContext, get_settings_context
+    from prefect.settings import Settings
+
+    with SettingsContext(profile=get_settings_context().profile, settings=Settings()):
+        yield
+
+
+@contextmanager
+def _delivered() -> Iterator[None]:
+    """At the end send what Prefect holds back, while the server is there; at interpreter exit it would wait in vain."""
+    try:
+        yield
+    finally:
+        _deliver()
+
+
 def _deliver() -> None:
-    """Send what Prefect still holds back while the server is there; at interpreter exit it would wait in vain."""
     if "prefect" not in sys.modules:
         return
     from prefect.events.worker import EventsWorker
@@ -116,7 +116,8 @@ def _deliver() -> None:
 
 
 @contextmanager
-def _shared_use(home: Path) -> Iterator[None]:
+def shared_use(home: Path) -> Iterator[None]:
+    """Keep the server of a home from leaving while this lasts."""
     descriptor = os.open(home / "users.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH)  # blocks only while a server without users is exiting
@@ -133,27 +134,55 @@ def _restore(before: dict[str, str | None]) -> None:
             os.environ[name] = value
 
 
-def _find_or_start(home: Path) -> str:
+def find_or_start(home: Path, port: int | None = None, meanwhile: Callable[[str], None] = lambda api: None) -> str:
+    """The URL of the server of a home, which is started when none answers; only for those who hold a shared use of it.
+
+    Raises:
+        ServerError: it did not start, or the port is taken.
+    """
     descriptor = os.open(home / "start.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)  # two trainings that begin together start one server
-        api = _running(home)
-        return api if api is not None else _start(home)
+        if (api := _running(home)) is None:
+            return _start(home, port, meanwhile)
+        meanwhile(api)
+        return api
     finally:
         os.close(descriptor)
 
 
+class Known(NamedTuple):
+    """The server that was started last for a home, dead or alive."""
+
+    api: str
+    pid: int
+    mark: str
+    """Tells its process from a later one with the same pid."""
+
+
+def known(home: Path) -> Known | None:
+    """What the last server of a home wrote of itself; None when there is none."""
+    try:
+        told = json.loads((home / "server.json").read_text())
+        return Known(str(told["api"]), int(told["pid"]), str(told.get("mark", "")))
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None
+
+
+def alive(home: Path) -> bool:
+    """Whether the server process of a home lives; that it answers is not asked, for it may be busy."""
+    told = known(home)
+    return told is not None and (process_mark(told.pid) or "") == told.mark
+
+
 def _running(home: Path) -> str | None:
     """The URL of the server that already serves this home, when it answers."""
-    try:
-        api = str(json.loads((home / "server.json").read_text())["api"])
-    except (FileNotFoundError, ValueError, KeyError):
-        return None
-    return api if _healthy(api) else None
+    told = known(home)
+    return told.api if told is not None and healthy(told.api) else None
 
 
-def _start(home: Path) -> str:
-    port = _free_port()
+def _start(home: Path, port: int | None, meanwhile: Callable[[str], None]) -> str:
+    port = _free_port() if port is None else _unused(port)
     api = f"http://127.0.0.1:{port}/api"
     log = home / "server.log"
     with log.open("ab") as output:
@@ -165,7 +194,7 @@ def _start(home: Path) -> str:
                 "flows.server",
                 str(home),
                 str(port),
-            ],  # -P: no module from the current directory
+            ],  # -P: nothing from the current directory
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -173,8 +202,14 @@ def _start(home: Path) -> str:
             start_new_session=True,  # Ctrl-C reaches the training first
         )
     _started.append(server)
-    _wait_until(lambda: _healthy(api), server, log)
-    (home / "server.json").write_text(json.dumps({"api": api, "pid": server.pid}))
+    told = Known(api, server.pid, process_mark(server.pid) or "")
+    (home / "server.json").write_text(json.dumps(told._asdict()))
+    meanwhile(api)
+    try:
+        _wait_until(lambda: healthy(api), server, log)
+    except ServerError:
+        (home / "server.json").unlink(missing_ok=True)
+        raise
     return api
 
 
@@ -191,7 +226,8 @@ def _wait_until(ready: Callable[[], bool], server: subprocess.Popen[bytes], log:
         time.sleep(0.05)
 
 
-def _healthy(api: str) -> bool:
+def healthy(api: str) -> bool:
+    """Whether a Prefect API answers."""
     try:
         with urllib.request.urlopen(f"{api}/health", timeout=2) as answer:  # noqa: S310 - always http on loopback
             return bool(answer.status == 200)
@@ -203,6 +239,26 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def port_is_free(port: int) -> bool:
+    """Whether a server could listen on a port of this machine."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # what is left of closed connections does not count
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
+
+
+def _unused(port: int) -> int:
+    if port_is_free(port):
+        return port
+    raise ServerError(
+        f"Port {port} of 127.0.0.1 is taken by another program. Nothing was started. Choose another port, as in: "
+        f"azr up --port {port + 1}"
+    )
 
 
 # ---- the server process itself --------------------------------------------------------------------------------------

@@ -50,6 +50,11 @@ def workshop(
             del _open[key]
 
 
+def opened(root: Path, run: str) -> Workshop | None:
+    """The run's workshop if this process has it open."""
+    return _open.get((root.resolve(), run))
+
+
 def stored_config(root: Path, run: str) -> RunConfig:
     """The config that a run began with; keys that this version no longer has are left out."""
     stored = dict(read_facts(layout.run_directory(root, run)).config)

@@ -66,6 +66,15 @@ class EngineConfig(Section):
     threads: Annotated[
         int, Key.OPERATIONAL, Field(description="torch threads on the CPU; 0 keeps torch's own choice", ge=0, le=1024)
     ] = 0
+    slot: Annotated[
+        str,
+        Key.OPERATIONAL,
+        Field(
+            description="Prefect concurrency limit that stages with the model wait for; empty: azr-gpu on a CUDA "
+            "device, none on the CPU",
+            pattern=r"^[A-Za-z0-9_.-]{0,64}$",
+        ),
+    ] = ""
 
 
 class SamplingConfig(Section):

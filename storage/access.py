@@ -25,7 +25,7 @@ def unwritable(directory: Path, error: OSError) -> LedgerError:
     another = layout.command("train", root=Path("DIR"))
     return LedgerError(
         f"Run {directory.name} cannot be written below {directory.parent}: {error}. Nothing was written. "
-        f"Make it writable, or choose another root: {another}"
+        f"Free space or make it writable, then run the same command again; or choose another root: {another}"
     )
 
 

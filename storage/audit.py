@@ -143,9 +143,10 @@ def _positions(family: Family) -> list[Position]:
 def _strangers(family: Family) -> list[str]:
     """What lies in the ledger's directory and is no partition of this run."""
     directory = family.members[0].directory
+    entries = sorted(layout.ledger_entries(directory))  # before what is known, which may grow beside a writer
     ours = {layout.partition_of(directory, at): at for at in layout.partitions(directory)}
     steps = {path.parent for path in ours}
-    found = [path for path in sorted(layout.ledger_entries(directory)) if path not in ours and path not in steps]
+    found = [path for path in entries if path not in ours and path not in steps and not layout.is_begun(path)]
     inherited = [path for path, at in ours.items() if family.home(at) != directory]
     return [f"{path} is no partition" for path in found] + [f"{path} lies before the fork" for path in inherited]
 

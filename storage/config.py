@@ -20,10 +20,26 @@ class Key(Enum):
     OPERATIONAL = "operational"
 
 
+def _say_bounds(schema: dict[str, JsonValue]) -> None:
+    """Put the bounds of every key into its description: forms show that, and refuse by the bounds without a word."""
+    properties = schema.get("properties")
+    for shown in properties.values() if isinstance(properties, dict) else ():
+        if isinstance(shown, dict) and (bounds := [f"{word} {shown[key]}" for key, word in _BOUNDS if key in shown]):
+            shown["description"] = f"{shown.get('description', '')} ({', '.join(bounds)})".strip()
+
+
+_BOUNDS = (
+    ("minimum", "at least"),
+    ("exclusiveMinimum", "above"),
+    ("maximum", "at most"),
+    ("exclusiveMaximum", "below"),
+)
+
+
 class Section(BaseModel):
     """A part of the config: frozen, and unknown keys are refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, json_schema_extra=_say_bounds)
 
 
 def flat(values: Mapping[str, JsonValue], prefix: str = "") -> Iterator[tuple[str, JsonValue]]:

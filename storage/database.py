@@ -23,6 +23,7 @@ from storage.errors import ConfigError, LedgerError
 from storage.gate import one_select
 from storage.layout import LEDGER, RESCORED, command, require_runs
 from storage.relations import add_empty, add_rescored, add_rows, damaged_runs, load_facts
+from storage.retention import dropped_bytes
 from storage.views import VIEWS, create_macros, create_views
 
 T = TypeVar("T")
@@ -167,14 +168,20 @@ def _with(root: Path, run: str | None, use: Callable[[Connection], T]) -> tuple[
 
 
 def _retried(root: Path, run: str | None, use: Callable[[_Opened], T], file: Path | None = None) -> T:
-    """Use a connection; when a file turns out to be damaged, once more without the runs that are."""
+    """Use a connection; when a file turns out to be damaged, once more without the runs that are.
+
+    Once more, too, when a file went meanwhile that a writer let go.
+    """
     without: dict[str, str] = {}
     while True:
+        listed = dropped_bytes(root)
         try:
             return use(_open(root, run, without, file))
         except duckdb.Error as error:
             names = [name for name in _names(root, run) if name not in without]
             found = damaged_runs(root, names) if type(error) in _UNREADABLE else {}
+            if dropped_bytes(root) != listed:
+                continue
             if not found:
                 raise _refused(error) from error
             without |= found
@@ -207,9 +214,10 @@ def _fill(
     add_empty(connection)
     create_views(connection)
     add_rows(connection, home, run, standing=standing)
-    add_rescored(connection, home, [name for name in names if name not in left_out])
-    homes = connection.execute("SELECT DISTINCT home FROM raw.history").fetchall()
-    allowed = [str(home / name / part) for (name,) in homes for part in (LEDGER, RESCORED)]
+    shown = [name for name in names if name not in left_out]
+    add_rescored(connection, home, shown)
+    makers = connection.execute("SELECT DISTINCT home FROM raw.history").fetchall()
+    allowed = [str(home / name / LEDGER) for (name,) in makers] + [str(home / name / RESCORED) for name in shown]
     connection.execute("SET allowed_directories = $allowed", {"allowed": allowed})  # refused after the next line
     connection.execute("SET enable_external_access = false")
     connection.execute("SET lock_configuration = true")

@@ -20,6 +20,10 @@ class LedgerError(AzrError, OSError):
     """The ledger is not in the state that the caller needs, or could not be written."""
 
 
+class RunTaken(LedgerError):
+    """Another process is writing the run."""
+
+
 class SandboxError(AzrError, RuntimeError):
     """The executor cannot run programs safely, or its own processes failed."""
 
@@ -30,3 +34,18 @@ class EngineError(AzrError, RuntimeError):
 
 class SafetyPause(AzrError, RuntimeError):
     """A safety rule asks a person to look before the run goes on."""
+
+
+class LimitReached(AzrError, RuntimeError):
+    """A run came to a limit that its config sets: free disk, tokens or hours; it can be gone on with."""
+
+
+class Passing(AzrError):
+    """A fault of the moment, such as a process killed from outside: a stage that meets it is tried again by itself.
+
+    Given to an error beside what it is, as in `SandboxLost`. Whatever would happen the same way again is none.
+    """
+
+
+class SandboxLost(SandboxError, Passing):
+    """The executor's processes are gone or could not be started now."""

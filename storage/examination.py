@@ -86,10 +86,10 @@ def examine(directory: Path, seal: Seal, gone: Mapping[str, Dropped]) -> Examine
     tables: dict[str, Readable] = {}
     for name, output in seal.outputs.items():
         path = (partition / output.file).relative_to(directory)
+        found, readable = _table(partition, seal.position, name, output)
         if not (directory / path).exists() and _is_listed(directory, gone, path, output.file_hash):
             results.append(result(Check.FILES, str(seal.position), 1, [], [_let_go(name)]))
             continue
-        found, readable = _table(partition, seal.position, name, output)
         results += found
         if readable is not None:
             tables[name] = readable

@@ -92,6 +92,12 @@ def pack(place: Place) -> int:
     return packed
 
 
+def first_of_step(iteration: int, round: int, *, after: bool = False) -> int:
+    """The lowest id of an iteration or bootstrap round; with `after`, the lowest above all of its ids."""
+    low = pack(Place(iteration, round, _MODES[0], 0))
+    return low + (1 << BITS["mode"] + BITS["slot"] + BITS["sample"]) if after else low
+
+
 def unpack(packed: int) -> Place:
     """The place of an INT64 made by `pack`."""
     fields: list[int] = []

@@ -11,6 +11,7 @@
 <root>/<run>/dropped.jsonl                  what retention let go, with its hash and the reason
 <root>/<run>/index.jsonl                    what readers want of every seal, in one file; decides nothing
 <root>/<run>/writer.lock                    held by the one writer
+<root>/<run>/mlflow.json                    where MLflow keeps the run
 <root>/<run>/azr.log                        what was said, with tracebacks; for people
 ```
 A root may hold other files; whatever has no run.json is not ours.
@@ -36,6 +37,7 @@ INDEX_FILE = "index.jsonl"
 DROPPED_FILE = "dropped.jsonl"
 LOCK_FILE = "writer.lock"
 LOG_FILE = "azr.log"
+MLFLOW_LINK = "mlflow.json"  # where MLflow keeps the run
 MLFLOW_STORE, MLFLOW_FILES = "mlflow.db", "mlflow-artifacts"  # below a root, when no tracking URI is given
 LEDGER, SCRATCH, CHECKPOINTS, RESCORED = "ledger", "scratch", "checkpoints", "rescored"
 
@@ -43,6 +45,7 @@ _STAGES = list(Stage)
 _RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _STEP = re.compile(r"(\d{6,})(?:\.(\d{2,}))?")
 _POSITION = re.compile(r"(\d+)(?:\.(\d+))?/([a-z]+)")
+_latest = (0, 0)  # what `now_us` said last, and the monotonic clock then
 
 
 def order(position: Position) -> tuple[int, int, int]:
@@ -90,6 +93,11 @@ def ledger_entries(run_directory: Path) -> list[Path]:
     ledger = run_directory / LEDGER
     steps = [ledger / entry for entry in _entries(ledger)]
     return steps + [step / entry for step in steps for entry in _entries(step)]
+
+
+def is_begun(path: Path) -> bool:
+    """Whether this is the directory of a step whose first stage is not there yet: made, but nothing moved into it."""
+    return _STEP.fullmatch(path.name) is not None and path.is_dir() and not _entries(path)
 
 
 def parse_position(written: str) -> Position:
@@ -148,8 +156,13 @@ def rerun_command(root: Path, run: str, position: Position) -> str:
 
 
 def now_us() -> int:
-    """Wall-clock time, microseconds since 1970."""
-    return time.time_ns() // 1000
+    """Wall-clock time, microseconds since 1970; within a process it never goes back, though the clock may be set so."""
+    global _latest
+    wall, ticks = time.time_ns() // 1000, time.monotonic_ns() // 1000
+    said, then = _latest
+    now = wall if wall >= said else said + ticks - then
+    _latest = now, ticks
+    return now
 
 
 def _entries(directory: Path) -> list[str]:

@@ -28,6 +28,7 @@ from storage.access import locked, refuse_foreign, unwritable
 from storage.attempt import Attempt, stage_text
 from storage.attempts import AttemptLog, AttemptRecord, read_attempts
 from storage.audit import audit
+from storage.buffers import Buffers
 from storage.commit import Disk
 from storage.errors import LedgerError
 from storage.family import family_of, read_seals, require_files
@@ -35,7 +36,7 @@ from storage.findings import Finding
 from storage.ids import Position, step_text
 from storage.lock import Owner, WriterLock, owner_of
 from storage.partitions import read_facts, read_rows, read_table
-from storage.records import Row, Task
+from storage.records import Row
 from storage.seals import Provenance, RunFacts, Seal, ledger_hash
 
 R = TypeVar("R", bound=Row)
@@ -56,7 +57,7 @@ class Ledger:
         self._lock = lock
         self.family = family_of(directory, facts)
         self._seals = read_seals(self.family)
-        self._tasks: dict[Position, tuple[Task, ...]] = {}
+        self._buffers = Buffers()
         self._log = AttemptLog(directory, durable=self.disk.durable) if lock is not None else None
         if lock is not None:
             index.complete(directory, self.made().values())
@@ -151,16 +152,14 @@ class Ledger:
         """
         return read_rows(self.home(position), self.require(position), row_type)
 
-    def table(self, row_type: type[Row], position: Position) -> pa.Table:
-        """One sealed table as it was stored, with the columns that it had then; raises as `read` does."""
-        return read_table(self.home(position), self.require(position), row_type)
+    def table(self, row_type: type[Row], position: Position, columns: Sequence[str] | None = None) -> pa.Table:
+        """One sealed table as it was stored, with the columns that it had then, or some; raises as `read` does."""
+        return read_table(self.home(position), self.require(position), row_type, columns)
 
-    def tasks(self, position: Position) -> tuple[Task, ...]:
-        """The tasks of a sealed partition, read once: sealed partitions never change."""
-        self.require(position)
-        if position not in self._tasks:
-            self._tasks[position] = tuple(self.read(Task, position))
-        return self._tasks[position]
+    def buffers(self) -> Buffers:
+        """What is known of all tasks sealed so far; raises LedgerError when a file is not what was sealed."""
+        self._buffers.take(self)
+        return self._buffers
 
     def refresh(self) -> None:
         """See what was sealed since; for readers while a writer is at work."""

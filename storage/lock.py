@@ -15,10 +15,11 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from storage.errors import LedgerError
+from storage.errors import LedgerError, RunTaken
 from storage.layout import LOCK_FILE, command, now_us
 
 _held: set[int] = set()  # descriptors of the locks of this process
+_called: list[str] = []  # what this process is called; see `call_process`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +38,7 @@ class Owner:
 
 
 class WriterLock:
-    """The right to write a run, from construction to `release`; raises LedgerError naming the owner when taken."""
+    """The right to write a run, from construction to `release`; raises RunTaken naming the owner when taken."""
 
     def __init__(self, run_directory: Path) -> None:
         path = run_directory / LOCK_FILE
@@ -47,7 +48,7 @@ class WriterLock:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(self._descriptor)
-            raise LedgerError(_taken(run_directory)) from None
+            raise RunTaken(_taken(run_directory)) from None
         except OSError as error:
             os.close(self._descriptor)
             raise LedgerError(
@@ -55,8 +56,12 @@ class WriterLock:
                 "Choose a root on a file system with locks: azr train --root DIR"
             ) from error
         _held.add(self._descriptor)
-        os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, json.dumps(asdict(_myself())).encode(), 0)
+        try:
+            os.ftruncate(self._descriptor, 0)
+            os.pwrite(self._descriptor, json.dumps(asdict(_myself())).encode(), 0)
+        except OSError:  # a full disk; else this process would keep the lock of a run that it could not open
+            self.release()
+            raise
 
     @property
     def held(self) -> bool:
@@ -69,6 +74,11 @@ class WriterLock:
             os.ftruncate(self._descriptor, 0)
             _held.discard(self._descriptor)
             os.close(self._descriptor)
+
+
+def call_process(name: str) -> None:
+    """What later locks call this process, such as a flow run with its address; its command line says nothing then."""
+    _called[:] = [name]
 
 
 def owner_of(run_directory: Path) -> Owner | None:
@@ -100,7 +110,7 @@ def _myself() -> Owner:
         pid=pid,
         process=process_mark(pid) or "",
         host=socket.gethostname(),
-        command=" ".join(words),
+        command=" ".join(_called or words),
         since_us=now_us(),
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -74,11 +74,11 @@ def read_rows(run_directory: Path, seal: Seal, row_type: type[R]) -> list[R]:
     return to_rows(row_type, read_table(run_directory, seal, row_type))
 
 
-def read_table(run_directory: Path, seal: Seal, row_type: type[Row]) -> pa.Table:
-    """One sealed table as it was stored; raises LedgerError when it is not what was sealed."""
+def read_table(run_directory: Path, seal: Seal, row_type: type[Row], columns: Sequence[str] | None = None) -> pa.Table:
+    """One sealed table as it was stored, or some columns of it; raises LedgerError when it is not what was sealed."""
     data = read_bytes(run_directory, seal, row_type.table)
     try:
-        return from_parquet(data)
+        return from_parquet(data, columns)
     except (pa.ArrowException, OSError) as error:
         path = partition_of(run_directory, seal.position) / seal.outputs[row_type.table].file
         raise LedgerError(_damaged(run_directory, path, str(error))) from error
@@ -110,6 +110,8 @@ def missing_files(run_directory: Path, seals: Iterable[Seal]) -> None:
         try:
             size = path.stat().st_size
         except OSError as error:
+            if explanation(run_directory, path, output.file_hash) is not None:
+                continue  # dropped just now, while a writer is at work
             raise LedgerError(_damaged(run_directory, path, str(error))) from error
         if size != output.bytes:
             why = f"it has {size} bytes, its seal says {output.bytes}"

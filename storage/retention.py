@@ -27,7 +27,17 @@ from storage.commit import Disk
 from storage.config import RetentionConfig
 from storage.ids import Position, step_text
 from storage.journal import append_line, read_lines
-from storage.layout import CHECKPOINTS, DROPPED_FILE, LEDGER, SCRATCH, command, now_us, parse_position, partition_of
+from storage.layout import (
+    CHECKPOINTS,
+    DROPPED_FILE,
+    LEDGER,
+    SCRATCH,
+    command,
+    now_us,
+    parse_position,
+    partition_of,
+    run_names,
+)
 from storage.records import Tokens
 from storage.seals import Seal
 
@@ -69,6 +79,11 @@ _OURS = re.compile(rf"{CHECKPOINTS}/[^/]+(/optimizer)?|{LEDGER}/[^/]+/[^/]+/{Tok
 def dropped(run_directory: Path) -> dict[str, Dropped]:
     """What a run let go, by its path below the run; a torn or edited line says nothing."""
     return {one.path: one for one in _listed(run_directory)}
+
+
+def dropped_bytes(root: Path) -> int:
+    """The size of the lists of all runs below a root; it grows when something is let go."""
+    return sum(size_of(root / name / DROPPED_FILE) for name in run_names(root))
 
 
 @contextmanager

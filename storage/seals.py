@@ -156,9 +156,10 @@ def content_of(seal: Seal) -> str:
 
 def integrity_of(seal: Seal) -> str:
     """The link of the integrity chain: over every other field of the seal."""
-    fields = dataclasses.asdict(seal)
+    fields = _shallow(seal)
     del fields["integrity"]
-    return _hash(fields)
+    outputs = {name: _shallow(output) for name, output in seal.outputs.items()}
+    return _hash(fields | {"outputs": outputs, "timings": _shallow(seal.timings)})
 
 
 def ledger_hash(seals: Iterable[Seal]) -> str:
@@ -186,8 +187,7 @@ def seal_from_json(written: str, source: str) -> Seal:
 
 def stated_seal(written: str, source: str) -> Seal:
     """What a seal says, its hashes believed; raises LedgerError when it is torn or of a newer version."""
-    _refuse_newer(written, source, "seal_version", SEAL_VERSION)
-    _refuse_newer(written, source, "schema_version", SCHEMA_VERSION)
+    _refuse_newer(written, source, {"seal_version": SEAL_VERSION, "schema_version": SCHEMA_VERSION})
     return _parsed(_SEAL, written, source)
 
 
@@ -198,21 +198,22 @@ def own_hashes(seal: Seal) -> dict[str, tuple[str, str]]:
 
 def facts_from_json(written: str, source: str) -> RunFacts:
     """The facts in a run.json; raises LedgerError when it is torn, edited, or of a newer version."""
-    _refuse_newer(written, source, "schema_version", SCHEMA_VERSION)
+    _refuse_newer(written, source, {"schema_version": SCHEMA_VERSION})
     return _parsed(_FACTS, written, source)
 
 
-def _refuse_newer(written: str, source: str, name: str, known: int) -> None:
+def _refuse_newer(written: str, source: str, known: Mapping[str, int]) -> None:
     try:
         data = json.loads(written)
     except ValueError as error:
         raise LedgerError(_damaged(source, str(error))) from error
-    found = data.get(name) if isinstance(data, dict) else None
-    if isinstance(found, int) and found > known:
-        raise LedgerError(
-            f"{source} has {name} {found}, this azr reads up to {known}. Nothing was read or written. "
-            f"Install the azr that wrote it: code version {data.get('code_version', 'unknown')} or later."
-        )
+    for name, newest in known.items():
+        found = data.get(name) if isinstance(data, dict) else None
+        if isinstance(found, int) and found > newest:
+            raise LedgerError(
+                f"{source} has {name} {found}, this azr reads up to {newest}. Nothing was read or written. "
+                f"Install the azr that wrote it: code version {data.get('code_version', 'unknown')} or later."
+            )
 
 
 def _parsed(adapter: TypeAdapter[T], written: str, source: str) -> T:
@@ -226,6 +227,11 @@ def _parsed(adapter: TypeAdapter[T], written: str, source: str) -> T:
 
 def _damaged(source: str, why: str) -> str:
     return f"{source} is damaged: {why}. Nothing was written. Restore the file from a backup."
+
+
+def _shallow(record: Seal | Output | Timings) -> dict[str, object]:
+    """The fields of a record by name; `dataclasses.asdict` copies all below them, which took half of opening a run."""
+    return {field.name: getattr(record, field.name) for field in dataclasses.fields(record)}
 
 
 def _hash(fields: Mapping[str, object]) -> str:

@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Metric
 
-LINK = "mlflow.json"
-"""In a run's directory: where MLflow keeps it."""
 _LOOK_S = 5.0
 _MARK = "iteration"
 """The metric that is there for every iteration that was logged; it is sent last, in the same request."""
@@ -78,7 +76,7 @@ def sync(client: MlflowClient, root: Path, run: str, *, uri: str, experiment: st
         _log(client, mlflow_run, number, metrics[number])
     if missing or ended:
         _tag(client, mlflow_run, root, run)
-        _link(root, run, uri, mlflow_run)
+        _link(client, layout.run_directory(root, run), uri, mlflow_run)
     if ended:
         client.set_terminated(mlflow_run, "FINISHED")
     return len(missing)
@@ -170,11 +168,13 @@ def _tag(client: MlflowClient, mlflow_run: str, root: Path, run: str) -> None:
     client.log_dict(mlflow_run, places, "checkpoints.json")
 
 
-def _link(root: Path, run: str, uri: str, mlflow_run: str) -> None:
+def _link(client: MlflowClient, directory: Path, uri: str, mlflow_run: str) -> None:
     """Lead from the run to MLflow."""
-    fresh = root / run / f"{LINK}.new"
-    fresh.write_text(json.dumps({"tracking_uri": uri, "run_id": mlflow_run}, indent=1) + "\n", encoding="utf-8")
-    fresh.replace(root / run / LINK)
+    experiment = client.get_run(mlflow_run).info.experiment_id
+    link = {"tracking_uri": uri, "experiment_id": str(experiment), "run_id": mlflow_run}
+    fresh = directory / f"{layout.MLFLOW_LINK}.new"
+    fresh.write_text(json.dumps(link, indent=1) + "\n", encoding="utf-8")
+    fresh.replace(directory / layout.MLFLOW_LINK)
 
 
 if __name__ == "__main__":

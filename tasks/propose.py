@@ -3,33 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 
 from storage import ids
+from storage.buffers import tasks_of, valid_ids
 from storage.ids import Mode, Place, Position, Role, Source, Stage
-from storage.metrics import valid_tasks
 from storage.records import Rollout, Task, TaskParent, Tokens
 from storage.seeds import rng
 from tasks.fitting import fitting, reference_prompt
-from tasks.reasoning.curriculum import by_mode, draw_references
+from tasks.reasoning.curriculum import draw_references
 from tasks.rollouts import Ask, sample
 from tasks.seeding import proposals_wanted, require_turn
 from tasks.stage import Outcome, stage
 from tasks.workshop import Workshop
 
-Buffers = Mapping[Mode, Sequence[Task]]
+Buffers = Mapping[Mode, Sequence[int]]
 
 
 @stage(Stage.PROPOSE)
 def propose(work: Workshop, at: Position) -> Outcome:
     """Ask for a task per slot of each mode, after references drawn from the valid tasks before this iteration."""
-    buffers = by_mode(valid_tasks(work.ledger, at))
+    buffers = valid_ids(work.ledger, at)
     require_turn(work, at, buffers)
     places = [
         Place(at.iteration, at.round, mode, slot)
         for mode, count in proposals_wanted(work.config, at, buffers).items()
         for slot in range(count)
     ]
-    shown = {place: _references(work, at, buffers, place) for place in places}
+    drawn = {place: _references(work, at, buffers, place) for place in places}
+    tasks = tasks_of(work.ledger, chain.from_iterable(drawn.values()))
+    shown = {place: fitting(work, place.mode, [tasks[one] for one in drawn[place]]) for place in places}
     rollouts, tokens = sample(work, at, [_ask(work, place, shown[place]) for place in places])
     parents = [parent for place in places for parent in _parents(at, place, shown[place])]
     return Outcome(
@@ -38,13 +41,12 @@ def propose(work: Workshop, at: Position) -> Outcome:
     )
 
 
-def _references(work: Workshop, at: Position, buffers: Buffers, place: Place) -> list[Task]:
+def _references(work: Workshop, at: Position, buffers: Buffers, place: Place) -> list[int]:
     curriculum = work.config.curriculum
     draw = rng(work.config.seed, at.iteration, at.round, "references", place.mode.value, place.slot)
-    drawn = draw_references(
+    return draw_references(
         buffers, place.mode, least=curriculum.references_min, most=curriculum.references_max, rng=draw
     )
-    return fitting(work, place.mode, drawn)
 
 
 def _ask(work: Workshop, place: Place, shown: Sequence[Task]) -> Ask:

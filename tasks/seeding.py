@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sized
 
 from storage.errors import LedgerError
 from storage.ids import Mode, Position
 from storage.layout import command
-from storage.records import Task
 from tasks.loop import LoopConfig
 from tasks.reasoning.modes import MODES
 from tasks.workshop import Workshop
 
 
-def proposals_wanted(config: LoopConfig, at: Position, buffers: Mapping[Mode, Sequence[Task]]) -> dict[Mode, int]:
+def proposals_wanted(config: LoopConfig, at: Position, buffers: Mapping[Mode, Sized]) -> dict[Mode, int]:
     """Proposals per mode, in the order of the modes."""
     if at.iteration > 0:
         return dict.fromkeys(config.curriculum.modes, config.curriculum.proposals)
     return dict.fromkeys(lacking(config, buffers), config.bootstrap.proposals)
 
 
-def require_turn(work: Workshop, at: Position, buffers: Mapping[Mode, Sequence[Task]]) -> None:
+def require_turn(work: Workshop, at: Position, buffers: Mapping[Mode, Sized]) -> None:
     """Raise LedgerError for a first iteration before the bootstrap is finished, and for a round after it."""
     missing = lacking(work.config, buffers)
     if at.iteration == 0 and (not missing or at.round > work.config.bootstrap.max_rounds):
@@ -38,7 +37,7 @@ def require_turn(work: Workshop, at: Position, buffers: Mapping[Mode, Sequence[T
         )
 
 
-def lacking(config: LoopConfig, buffers: Mapping[Mode, Sequence[Task]]) -> tuple[Mode, ...]:
+def lacking(config: LoopConfig, buffers: Mapping[Mode, Sized]) -> tuple[Mode, ...]:
     """The modes that the next bootstrap round proposes for; empty when every buffer holds its seeds.
 
     Modes that are shown other modes' programs wait until those have their seeds.

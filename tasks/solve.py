@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from storage.buffers import tasks_of, valid_ids
 from storage.ids import Place, Position, Role, Source, Stage, unpack
-from storage.metrics import valid_tasks
 from storage.records import VALID, Rollout, Task, Tokens
 from storage.seeds import rng
 from tasks.fitting import task_prompt
-from tasks.reasoning.curriculum import by_mode, draw_buffer_tasks
+from tasks.reasoning.curriculum import draw_buffer_tasks
 from tasks.rollouts import Ask, sample
 from tasks.stage import Outcome, stage
 from tasks.workshop import Workshop
@@ -30,7 +30,7 @@ def solve(work: Workshop, at: Position) -> Outcome:
 
 
 def _probes(work: Workshop, at: Position) -> Iterator[Ask]:
-    for task in work.ledger.tasks(at._replace(stage=Stage.VALIDATE)):
+    for task in work.ledger.read(Task, at._replace(stage=Stage.VALIDATE)):
         if task.verdict == VALID:
             yield from _asks(
                 work, at, task, Source.NEW, slot=unpack(task.task_id).slot, samples=work.config.curriculum.probes
@@ -39,11 +39,12 @@ def _probes(work: Workshop, at: Position) -> Iterator[Ask]:
 
 def _again(work: Workshop, at: Position) -> Iterator[Ask]:
     curriculum = work.config.curriculum
-    buffers = by_mode(valid_tasks(work.ledger, at._replace(stage=Stage.PROPOSE)))
+    buffers = valid_ids(work.ledger, at._replace(stage=Stage.PROPOSE))
     for mode in curriculum.modes:
         draw = rng(work.config.seed, at.iteration, "buffer", mode.value)
-        drawn = draw_buffer_tasks(buffers[mode], curriculum.buffer_tasks, draw)
-        for slot, task in enumerate(drawn, start=curriculum.proposals):
+        drawn = draw_buffer_tasks(buffers.get(mode, ()), curriculum.buffer_tasks, draw)
+        tasks = tasks_of(work.ledger, drawn)
+        for slot, task in enumerate((tasks[one] for one in drawn), start=curriculum.proposals):
             yield from _asks(work, at, task, Source.BUFFER, slot=slot, samples=curriculum.buffer_samples)
 
 

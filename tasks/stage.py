@@ -11,17 +11,21 @@ from dataclasses import dataclass, field
 
 from prefect import Task
 from prefect.cache_policies import NO_CACHE
-from prefect.client.schemas.objects import State
-from prefect.runtime import flow_run
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.runtime import flow_run, task_run
 from prefect.states import Completed
 
-from storage.ids import Position, Stage
+from storage.errors import Passing
+from storage.ids import Position, Stage, step_text
 from storage.records import Row
 from tasks.needs import needs, require_stage
 from tasks.sandbox.jobs import Statistics
 from tasks.workshop import Workshop
 
 SEALED = "Sealed"  # name of the Prefect state of a stage that had nothing to do
+
+RETRY_AFTER_S = (5.0, 30.0)
+"""How long a stage waits before it is tried again after a fault that can pass; then it is failed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +80,17 @@ def _ran(before: Statistics, after: Statistics) -> str:
     return f"; ran {after.jobs - before.jobs}: {counts}" if counts else ""
 
 
+def can_pass(task: Task[..., object], run: TaskRun, state: State) -> bool:
+    """Whether a stage that failed is tried again by itself: what fails the same way each time is not."""
+    return isinstance(state.data, Passing)
+
+
+def page_name(run: str, at: Position) -> str:
+    """What a stage is called in Prefect: ``nano · iteration 12 · solve``, or ``nano · bootstrap 2 · propose``."""
+    bootstrap = f"bootstrap {at.round}" if at.round else "bootstrap"
+    return f"{run} · {f'iteration {at.iteration}' if at.iteration else bootstrap} · {at.stage}"
+
+
 def stage(word: Stage) -> Callable[[Rule], StageTask]:
     """Make a rule a stage.
 
@@ -87,16 +102,23 @@ def stage(word: Stage) -> Callable[[Rule], StageTask]:
         def run(work: Workshop, iteration: int, round: int) -> State | None:
             if made(work, iteration, round, flow_run_id=flow_run.get_id()):
                 return None
-            return Completed(name=SEALED, message=f"{word} of {iteration} was sealed before; nothing ran")
+            step = step_text(iteration, round)
+            return Completed(name=SEALED, message=f"{word} of iteration {step} was sealed before; nothing ran")
+
+        def name() -> str:
+            given = task_run.get_parameters()
+            return page_name(given["work"].ledger.run, Position(given["iteration"], word, given["round"]))
 
         prefect_task = Task(
             run,
             name=word.value,
             description=rule.__doc__,
-            task_run_name=f"{word}-{{iteration}}",
+            task_run_name=name,
             persist_result=False,
             cache_policy=NO_CACHE,
-            retries=0,
+            retries=len(RETRY_AFTER_S),
+            retry_delay_seconds=list(RETRY_AFTER_S),
+            retry_condition_fn=can_pass,
         )
         made = StageTask(word, rule, prefect_task)
         return made

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from models import checkpoints
 from models.config import Ablation, UpdateConfig
 from models.manifest import Published
 from models.policy import PolicyRef, count_parameters, policy_files
 from models.samples import Metric, Sample, UpdateInputs
-from models.updater import UpdateResult
-from models.updater import update as train_on
 from storage.ids import Position, Stage
 from storage.records import Advantage, Checkpoint, Reward, Tokens, UpdateMetric
 from tasks.base import find_base
@@ -20,6 +18,9 @@ from tasks.needs import BASE, previous_update
 from tasks.rollouts import policy_before
 from tasks.stage import Outcome, stage
 from tasks.workshop import Workshop
+
+if TYPE_CHECKING:  # torch is imported when a policy is trained: a form or an audit needs no torch
+    from models.updater import UpdateResult
 
 
 @stage(Stage.UPDATE)
@@ -81,6 +82,8 @@ def _sample(row: Advantage, tokens: Tokens) -> Sample:
 
 
 def _train(work: Workshop, at: Position, policy: PolicyRef, samples: Sequence[Sample]) -> UpdateResult:
+    from models.updater import update as train_on
+
     inputs = UpdateInputs(
         policy=policy,
         optimizer=policy.directory if previous_update(at) != BASE else None,
@@ -92,6 +95,8 @@ def _train(work: Workshop, at: Position, policy: PolicyRef, samples: Sequence[Sa
 
 
 def _publish(work: Workshop, at: Position, policy: PolicyRef, result: UpdateResult) -> Published:
+    from models import checkpoints
+
     return checkpoints.publish(
         run_directory=work.publishes_below,
         iteration=at.iteration,

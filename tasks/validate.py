@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from models.policy import local_base
 from storage import ids
+from storage.buffers import first_with, tasks_of
 from storage.ids import Place, Position, Stage
-from storage.metrics import known_content_keys
 from storage.records import VALID, Rollout, Task, TaskParent
 from tasks.candidates import Candidate, set_apart_repeats, settle_repeats, standing, to_task
 from tasks.fitting import check_fits
@@ -48,7 +48,7 @@ def _note(work: Workshop, tasks: Sequence[Task]) -> str:
 
 def _settled(work: Workshop, at: Position, proposed: Sequence[Candidate]) -> Iterator[Candidate]:
     """Every candidate with its verdict; one that repeats a failure in other words has its own turn."""
-    known = known_content_keys(work.ledger, at)
+    known = first_with(work.ledger, {one.key for one in proposed if one.key is not None}, at)
     while proposed:
         candidates, repeats = set_apart_repeats(proposed, known)
         judged = _judged(work, _executed(work, at, candidates))
@@ -88,9 +88,10 @@ def _proposed(work: Workshop, at: Position) -> list[Candidate]:
 def _proposals(work: Workshop, proposed: Position) -> Iterator[tuple[Rollout, str | None]]:
     """Each proposal with the program that its proposer was shown first."""
     first = {row.task_id: row.parent_id for row in work.ledger.read(TaskParent, proposed) if row.position == 0}
+    tasks = tasks_of(work.ledger, first.values())
     for rollout in work.ledger.read(Rollout, proposed):
         parent = first.get(rollout.task_id)
-        yield rollout, None if parent is None else work.task(parent).program
+        yield rollout, None if parent is None else tasks[parent].program
 
 
 def _read(work: Workshop, rollout: Rollout, shown: str | None) -> Candidate:

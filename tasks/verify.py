@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
+from storage.buffers import tasks_of
 from storage.ids import Position, Stage
 from storage.records import Answer, Reward, Rollout, Task
 from tasks.reasoning import parsing
@@ -32,7 +33,7 @@ class Attempted:
 def verify(work: Workshop, at: Position) -> Outcome:
     """Judge the answers; reward solvers by accuracy, and proposers by what their probes could learn."""
     answers = judged(work, at)
-    proposed = work.ledger.tasks(at._replace(stage=Stage.VALIDATE))
+    proposed = work.ledger.read(Task, at._replace(stage=Stage.VALIDATE))
     earned = rewards(work.config.rewards, proposed, answers)
     correct = sum(answer.verdict == Verdict.CORRECT for answer in answers)
     return Outcome(tables={Answer: answers, Reward: earned}, note=f"{correct} of {len(answers)} correct")
@@ -40,13 +41,14 @@ def verify(work: Workshop, at: Position) -> Outcome:
 
 def judged(work: Workshop, at: Position) -> list[Answer]:
     """The answers of an iteration, read from their completions and judged by this executor."""
-    attempted = [_read(work, rollout) for rollout in work.ledger.read(Rollout, at._replace(stage=Stage.SOLVE))]
-    return _answers(work, at, attempted)
+    rollouts = work.ledger.read(Rollout, at._replace(stage=Stage.SOLVE))
+    tasks = tasks_of(work.ledger, (rollout.task_id for rollout in rollouts))
+    return _answers(work, at, [_read(work, rollout, tasks[rollout.task_id]) for rollout in rollouts])
 
 
-def _read(work: Workshop, rollout: Rollout) -> Attempted:
+def _read(work: Workshop, rollout: Rollout, task: Task) -> Attempted:
     parsed = parse_answer(work.templates, rollout.mode, rollout.completion, finished=finished(rollout))
-    return Attempted(rollout, work.task(rollout.task_id), parsed)
+    return Attempted(rollout, task, parsed)
 
 
 def _answers(work: Workshop, at: Position, attempted: Sequence[Attempted]) -> list[Answer]:

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Protocol, Self
 
 from models.engines.base import Engine
 from models.policy import PolicyRef, context_length, resolve_base
-from storage.ids import Position, Role, Stage, unpack
+from storage.ids import Position, Role, Stage
 from storage.ledger import Ledger
-from storage.records import Checkpoint, Task
+from storage.records import Checkpoint
 from storage.seals import Provenance
 from tasks.loop import LoopConfig
 from tasks.reasoning.prompts import TemplateSet, load_templates
@@ -127,12 +127,6 @@ class Workshop:
         again = self.publishes_below / checkpoint.directory
         made = Position(checkpoint.iteration, Stage.UPDATE, checkpoint.round)
         return again if again.is_dir() else self.ledger.home(made) / checkpoint.directory
-
-    def task(self, task_id: int) -> Task:
-        """A task of this run by its id; raises LedgerError when its partition is not sealed."""
-        place = unpack(task_id)
-        tasks = self.ledger.tasks(Position(place.iteration, Stage.VALIDATE, place.round))
-        return next(task for task in tasks if task.task_id == task_id)
 
     @cached_property
     def tokenizer(self) -> Tokenizer:

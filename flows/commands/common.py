@@ -19,7 +19,8 @@ app = App(
 show = App(name="show", help="Print one thing of a run, whole.")
 config_app = App(name="config", help="Look at configs.")
 nano_app = App(name="nano", help="The small base model that comes with the package.")
-for section in (show, config_app, nano_app):
+automations_app = App(name="automations", help="What the Prefect server does by itself when a run crashes or fails.")
+for section in (show, config_app, nano_app, automations_app):
     app.command(section)
 
 EVERYWHERE = Group("Everywhere", sort_key=99)

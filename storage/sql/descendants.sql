@@ -12,7 +12,6 @@ WITH RECURSIVE edges AS MATERIALIZED (
     SELECT DISTINCT e.run, e.task_id, f.steps + 1
     FROM found f
     JOIN edges e ON e.run = f.run AND e.parent_id = f.task_id
-    LEFT JOIN recurring.found known ON known.run = e.run AND known.task_id = e.task_id
-    WHERE known.task_id IS NULL
+    WHERE (e.run, e.task_id) NOT IN (SELECT (run, task_id) FROM recurring.found)
 )
 SELECT run, id_text(task_id) AS id, task_id, steps FROM found ORDER BY run, steps, task_id

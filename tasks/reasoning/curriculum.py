@@ -1,31 +1,22 @@
 """Which earlier tasks are shown to proposers and solved again: pure draws from (buffers, generator).
 
-A buffer is the sequence of a mode's valid tasks, in the ledger's order. Draws are uniform and without replacement, and
-give fewer than asked where there are fewer. The generator comes from `storage.seeds.rng` with the draw's coordinates.
+A buffer is the sequence of a mode's valid tasks, or of their ids, in the ledger's order. Draws are uniform and without
+replacement, and give fewer than asked where there are fewer. The generator comes from `storage.seeds.rng` with the
+draw's coordinates.
 """
 
 from __future__ import annotations
 
 import random
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 from storage.ids import Mode
-from storage.records import Task
 from tasks.reasoning.modes import MODES, Shown
 
 IDENTITY_PROGRAM = "def f(a):\n    return a"
 
 T = TypeVar("T")
-
-
-def by_mode(tasks: Iterable[Task]) -> dict[Mode, list[Task]]:
-    """Tasks by mode, in the order given: the buffers of a stage."""
-    buffers: dict[Mode, list[Task]] = defaultdict(list)
-    for task in tasks:
-        buffers[task.mode].append(task)
-    return buffers
 
 
 def draw_references(
@@ -45,7 +36,7 @@ def draw_references(
 
 def draw_buffer_tasks(buffer: Sequence[T], count: int, rng: random.Random) -> list[T]:
     """The earlier tasks of one mode that are solved again, in the order drawn."""
-    return rng.sample(list(buffer), min(count, len(buffer)))
+    return [buffer[place] for place in rng.sample(range(len(buffer)), min(count, len(buffer)))]
 
 
 def _at(parts: Sequence[Sequence[T]], place: int) -> T:

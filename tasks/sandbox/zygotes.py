@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import socket
@@ -14,7 +15,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import NamedTuple
 
-from storage.errors import SandboxError
+from storage.errors import SandboxError, SandboxLost
 
 SEEDS = (1, 2)
 """The PYTHONHASHSEED of each interpreter."""
@@ -86,7 +87,7 @@ class Lost(Exception):
 
 
 class Zygote:
-    """One warm interpreter. Raises SandboxError when it does not start."""
+    """One warm interpreter. Raises SandboxError when it does not start; SandboxLost when it may start another time."""
 
     def __init__(
         self,
@@ -102,19 +103,9 @@ class Zygote:
         # -P -s -S is -I without ignoring PYTHONHASHSEED; the environment holds nothing else.
         command = [sys.executable, "-P", "-s", "-S", "-B", str(_SCRIPT)]
         with theirs:
-            self._process = subprocess.Popen(
-                [
-                    *(*command, str(theirs.fileno()), str(os.getpid()), ",".join(sorted(layers))),
-                    *(work, ",".join(modules), os.pathsep.join(paths)),
-                ],
-                pass_fds=[theirs.fileno()],
-                env={"PYTHONHASHSEED": str(seed), "LC_ALL": "C.UTF-8"},
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                cwd="/",
-                start_new_session=True,
-            )
+            words = [str(theirs.fileno()), str(os.getpid()), ",".join(sorted(layers))]
+            command += [*words, work, ",".join(modules), os.pathsep.join(paths)]
+            self._process = _started(command, theirs.fileno(), seed)
         self._control = control
         try:
             self.report = self._hello()
@@ -131,7 +122,8 @@ class Zygote:
             message = ""
         if not message:
             said = self._complaint()
-            raise SandboxError(
+            kind = SandboxLost if self._process.returncode == -signal.SIGKILL else SandboxError  # killed, or too slow
+            raise kind(
                 f"The sandbox's interpreter {sys.executable} did not start: {said}. No program was run. Run: azr doctor"
             )
         self._control.setblocking(False)
@@ -188,6 +180,27 @@ class Zygote:
         self.kill()
         if self._process.stderr is not None:
             self._process.stderr.close()
+
+
+def _started(command: list[str], descriptor: int, seed: int) -> subprocess.Popen[bytes]:
+    try:
+        return subprocess.Popen(
+            command,
+            pass_fds=[descriptor],
+            env={"PYTHONHASHSEED": str(seed), "LC_ALL": "C.UTF-8"},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            cwd="/",
+            start_new_session=True,
+        )
+    except OSError as error:
+        if error.errno not in (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE):
+            raise
+        raise SandboxLost(
+            f"No process could be started for the sandbox: {error}. No program was run. "
+            "Look for what else takes processes or memory here, then run the same again."
+        ) from error
 
 
 def _drain(channel: socket.socket, limit: int) -> bytes:

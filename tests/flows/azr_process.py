@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
@@ -87,18 +87,19 @@ class Person:
         )
         return Done(done.returncode, done.stdout, done.stderr)
 
-    def start(self, *words: str | Path) -> subprocess.Popen[str]:
-        """Begin a command in a session of its own."""
-        return subprocess.Popen(
-            [AZR, *words],
-            cwd=self.desk,
-            env=self.environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
+    def start(self, *words: str | Path, to: Path | None = None) -> subprocess.Popen[str]:
+        """Begin a command in a session of its own; what it says goes into a pipe, or to a file."""
+        with nullcontext(subprocess.PIPE) if to is None else to.open("w") as output:
+            return subprocess.Popen(
+                [AZR, *words],
+                cwd=self.desk,
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                text=True,
+                start_new_session=True,
+            )
 
     @contextmanager
     def server(self, *roots: Path) -> Iterator[list[str]]:

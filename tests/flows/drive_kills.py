@@ -2,8 +2,10 @@
 
 usage: python drive_kills.py DIRECTORY SEED...
 
-Every run is killed in each of its stages and at random times between, then left to finish. Prints one line per kill
-and one per run; fails at the first surprise. All trainings share one private Prefect server.
+Every run is killed in each of its stages and at random times between. After its first iteration it is forked, and from
+then on kills fall on the run and on its fork in turns; retention drops what it may. Both are then left to finish. All
+the while another process reads the ledgers. Prints one line per kill and one per run; fails at the first surprise.
+All trainings share one private Prefect server.
 """
 
 from __future__ import annotations
@@ -20,12 +22,24 @@ from typing import NamedTuple
 
 from azr_process import End, Person, await_stage, end_of, family, gone, sealed, tiny, until
 
+sys.path.append(str(Path(__file__).parents[1] / "storage"))  # where the onlooker lies
+
+from onlooker import watching
+
+from models.manifest import verify
 from storage.attempts import AttemptRecord, Outcome
 from storage.ids import Position, Stage
 from storage.layout import RUN_FILE
 from storage.ledger import Ledger
 
 ITERATIONS = 2
+SPARING = (
+    "--set", "retention.room_gb=0", "--set", "retention.checkpoints_last=1", "--set", "retention.optimizer_last=1",
+    "--set", "retention.tokens_last=1",
+)  # fmt: skip
+FORKED = ("1.solve", "1.update", "2")  # where a fork may begin once iteration 1 is sealed
+SLOW = 1800.0  # seconds for a training on a machine that does other things
+BREATH = 0.2  # seconds between two looks of the onlooker, which would else fill a core
 DEATH = 30.0  # seconds until the children of a killed training must be gone, on a machine that does other things
 STAGES = [
     Position(0, Stage.UPDATE),
@@ -55,7 +69,7 @@ class Killed(NamedTuple):
 
 def kill(person: Person, root: Path, run: str, when: Kill, *, seed: int = 1) -> Killed | None:
     """Begin or continue a training and kill it; None when it had ended before."""
-    process = person.start(*tiny(root, run, ITERATIONS, seed))
+    process = person.start(*tiny(root, run, ITERATIONS, seed), *SPARING)
     if when.at is None or await_stage(process, root, run, when.at):
         time.sleep(when.after)
     if process.poll() is not None:
@@ -116,37 +130,96 @@ def finish(person: Person, root: Path, run: str, *, seed: int = 1) -> tuple[End,
     return end_of(root, run), done.out
 
 
-def plan(seed: int) -> Iterator[Kill]:
-    """A fixed list of moments: a time in every stage, in their order, and times from the start of the command."""
-    draw = random.Random(seed)
-    for at in STAGES:
+def plan(stages: Sequence[Position], draw: random.Random) -> Iterator[Kill]:
+    """A time in every stage, in their order, and times from the start of the command."""
+    for at in stages:
         if draw.random() < 0.25:
             yield Kill(None, draw.uniform(0, 5))
         yield Kill(at, draw.choice([0.0, draw.uniform(0, 0.4)]))
 
 
-def drive(directory: Path, seed: int) -> Counter[str]:
-    """Kill one run again and again, then compare it with one that was left alone; returns kills by stage cut off."""
-    root, person = directory / "root", Person(directory / f"person-{seed}")
-    wanted, _ = finish(person, root, f"whole-{seed}", seed=seed)
-    run = f"killed-{seed}"
-    cuts: list[Position | None] = []
-    for when in plan(seed):
-        if when.at in sealed(root, run):
-            continue  # an earlier kill came after its seal
-        met = kill(person, root, run, when, seed=seed)
+def in_turns(one: Sequence[Kill], other: Sequence[Kill], draw: random.Random) -> Iterator[tuple[int, Kill]]:
+    """Both lists in their orders, mixed: which list, and its next kill."""
+    turns = [0] * len(one) + [1] * len(other)
+    draw.shuffle(turns)
+    lists = iter(one), iter(other)
+    for turn in turns:
+        yield turn, next(lists[turn])
+
+
+class Victim:
+    """A run that is killed again and again, and what each kill cut off."""
+
+    def __init__(self, person: Person, root: Path, run: str, seed: int) -> None:
+        self.person, self.root, self.run, self.seed = person, root, run, seed
+        self.cuts: list[Position | None] = []
+
+    def strike(self, when: Kill) -> None:
+        """One kill, unless an earlier one came after the seal of its stage."""
+        if when.at in sealed(self.root, self.run):
+            return
+        met = kill(self.person, self.root, self.run, when, seed=self.seed)
         if met is None:
-            say(f"seed {seed}, {when}: had ended before")
-            continue
-        cuts.append(met.running)
+            say(f"{self.run}, {when}: had ended before")
+            return
+        self.cuts.append(met.running)
         what = f"cut off {met.running or 'no stage'}, {met.sealed} stages sealed, {met.children} children gone"
-        say(f"seed {seed}, kill {len(cuts)} at {when}: {what}")
-    found, _ = finish(person, root, run, seed=seed)
-    assert found == wanted, f"{found} is not {wanted}"
-    only_the_killed_was_done_again(root, run, cuts)
-    same = f"ledger {found.ledger_hash[:12]} and policy {found.policy[:12]} as uninterrupted"
-    say(f"seed {seed}: {len(cuts)} kills, {same}")
-    return Counter(cut.stage.value if cut else "between stages" for cut in cuts)
+        say(f"{self.run}, kill {len(self.cuts)} at {when}: {what}")
+
+    def train(self, iterations: int) -> None:
+        """Let it come to so many iterations."""
+        process = self.person.start(*tiny(self.root, self.run, iterations, self.seed), *SPARING)
+        said, _ = process.communicate(timeout=SLOW)
+        assert process.returncode == 0, said
+
+    def end(self, wanted: End) -> None:
+        """Let it finish, and compare its end, files and attempts with what an uninterrupted run came to."""
+        self.train(ITERATIONS)
+        found = end_of(self.root, self.run)
+        assert found == wanted, f"{found} is not {wanted}"
+        last = verify(next((self.root / self.run).glob(f"checkpoints/{ITERATIONS:06d}-*")))
+        assert (last.policy, last.optimizer) == (wanted.policy, wanted.optimizer)
+        only_the_killed_was_done_again(self.root, self.run, self.cuts)
+        same = f"ledger {found.ledger_hash[:12]} and policy {found.policy[:12]} as uninterrupted"
+        say(f"{self.run}: {len(self.cuts)} kills, {same}")
+
+
+def fork(parent: Victim, draw: random.Random) -> Victim:
+    """A fork of a run whose first iteration is sealed, begun by a command that is killed until it has been quick."""
+    child = Victim(parent.person, parent.root, f"fork-{parent.seed}", parent.seed)
+    at = draw.choice(FORKED)
+    words = ("fork", "--root", parent.root, "--run", parent.run, "--at", at, "--name", child.run)
+    for number, after in enumerate((draw.uniform(0, 3) for _ in range(3)), start=1):
+        if (parent.root / child.run / RUN_FILE).exists():
+            break
+        process = parent.person.start(*words)
+        time.sleep(after)
+        process.kill()
+        process.communicate()
+        say(f"{child.run}, kill {number} of its beginning at {at} after {after:.2f} s")
+    if not (parent.root / child.run / RUN_FILE).exists():
+        done = parent.person.azr(*words)
+        assert done.code == 0, done
+    return child
+
+
+def drive(directory: Path, seed: int) -> Counter[str]:
+    """Kill one run and its fork, then compare both with one that was left alone; returns kills by stage cut off."""
+    root, person, draw = directory / "root", Person(directory / f"person-{seed}"), random.Random(seed)
+    whole, victim = (Victim(person, root, f"{name}-{seed}", seed) for name in ("whole", "killed"))
+    whole.train(ITERATIONS)
+    wanted = end_of(root, whole.run)
+    early, late = ([at for at in STAGES if (at.iteration == ITERATIONS) is last] for last in (False, True))
+    for when in plan(early, draw):
+        victim.strike(when)
+    victim.train(ITERATIONS - 1)
+    child = fork(victim, draw)
+    mine, its = list(plan(late, draw)), list(plan(STAGES, draw))
+    for turn, when in in_turns(mine, its, draw):
+        (victim, child)[turn].strike(when)
+    for one in (victim, child):
+        one.end(wanted)
+    return Counter(cut.stage.value if cut else "between stages" for cut in (*victim.cuts, *child.cuts))
 
 
 def say(text: str) -> None:
@@ -158,10 +231,12 @@ def main(words: Sequence[str]) -> None:
     """Drive every seed with one server."""
     directory, seeds = Path(words[0]), [int(word) for word in words[1:]]
     total: Counter[str] = Counter()
-    with Person(directory / "holder").server(directory / "root"):
+    with Person(directory / "holder").server(directory / "root"), watching(directory, "root", BREATH) as seen:
         for seed in seeds:
             total += drive(directory, seed)
     say(f"{total.total()} kills: " + ", ".join(f"{count} {word}" for word, count in total.most_common()))
+    say(f"an onlooker read beside them: {seen.reads}, failures: {len(seen.failures)}")
+    assert not seen.failures, seen.failures
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import resource
 import shutil
 from pathlib import Path
@@ -286,10 +287,11 @@ def test_a_torn_run_file_is_named(azr, copied, text):
         complaint(azr(*words, "--root", copied.root), file, "is damaged", "Nothing was written")
 
 
-def test_a_checkpoint_that_was_deleted_is_named(copied):
+@pytest.mark.parametrize("kept", [None, 100_000], ids=["deleted", "cut short"])
+def test_a_checkpoint_that_was_damaged_is_named(copied, kept):
     home = copied.root / copied.run
     folder = next(home.glob("checkpoints/000002-*"))
-    shutil.rmtree(folder)
+    shutil.rmtree(folder) if kept is None else os.truncate(folder / "model.safetensors", kept)
     before = sealed(copied.root, copied.run)
     done = copied.person.azr("train", "--root", copied.root, "--iterations", "3")
     complaint(done, folder.name, "000002")

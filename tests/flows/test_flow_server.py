@@ -14,7 +14,8 @@ from azr_process import Person, await_stage, gone, picture, tiny, until
 from drive_kills import kill_now
 
 from flows import server
-from flows.server import ServerError, environment, home_of, prefect_server
+from flows.server import ServerError, home_of, prefect_server
+from flows.settings import environment
 from storage.ids import Position, Stage
 from storage.lock import process_mark
 
@@ -114,7 +115,7 @@ def test_a_server_that_does_not_start_is_named_with_its_log(tmp_path, clean, mon
 def test_what_a_dead_server_wrote_is_not_believed(tmp_path, clean, monkeypatch, text):
     home_of(tmp_path).mkdir()
     (home_of(tmp_path) / "server.json").write_text(text)
-    monkeypatch.setattr(server, "_start", lambda home: f"a new one below {home}")
+    monkeypatch.setattr(server, "_start", lambda home, *more: f"a new one below {home}")
     with prefect_server(tmp_path) as api:
         assert api == f"a new one below {home_of(tmp_path)}"
 
@@ -124,7 +125,7 @@ def test_a_user_that_dies_counts_no_more(tmp_path):
     (tmp_path / "home").mkdir()
     code = (
         "import sys; from pathlib import Path; from flows import server\n"
-        "with server._shared_use(Path(sys.argv[1])): print('in', flush=True); sys.stdin.read()"
+        "with server.shared_use(Path(sys.argv[1])): print('in', flush=True); sys.stdin.read()"
     )
     user = subprocess.Popen(
         [sys.executable, "-c", code, tmp_path / "home"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from azr_process import await_stage, begun, end_of, sealed, tiny
-from drive_kills import attempts_by_stage, finish, kill_now, only_the_killed_was_done_again
+from drive_kills import attempts_by_stage, finish, kill_now, only_the_killed_was_done_again, watching
 
 from storage.ids import Position, Stage
 from storage.ledger import Ledger
@@ -21,17 +21,18 @@ CUTS = (Position(0, Stage.PROPOSE, 1), Position(1, Stage.SOLVE), Position(2, Sta
 
 @pytest.fixture(scope="module")
 def story(place):
-    """A run killed in the bootstrap, in a solve and in an update; what was seen at each kill and at the end."""
+    """A run killed in the bootstrap, in a solve and in an update: what was seen at each kill, at the end and beside."""
     root, person = place.root, place.person
     seen = []
-    for cut in CUTS:
-        process = person.start(*tiny(root, RUN))
-        assert await_stage(process, root, RUN, cut), process.communicate()
-        process.send_signal(signal.SIGSTOP)
-        beside = besides(place, process.pid) if cut is CUTS[0] else None
-        seen.append((kill_now(process, root, RUN), sealed(root, RUN), beside))
-    end, said = finish(person, root, RUN)
-    return seen, end, said
+    with watching(root.parent, root.name, 0.5) as onlooker:
+        for cut in CUTS:
+            process = person.start(*tiny(root, RUN))
+            assert await_stage(process, root, RUN, cut), process.communicate()
+            process.send_signal(signal.SIGSTOP)
+            beside = besides(place, process.pid) if cut is CUTS[0] else None
+            seen.append((kill_now(process, root, RUN), sealed(root, RUN), beside))
+        end, said = finish(person, root, RUN)
+    return seen, end, said, onlooker
 
 
 def besides(place, owner):
@@ -44,13 +45,13 @@ def besides(place, owner):
 
 
 def test_each_kill_cut_off_the_stage_that_was_running(story):
-    seen, _, _ = story
+    seen = story[0]
     assert [killed.running for killed, _, _ in seen] == list(CUTS)
     assert all(killed.children > 0 for killed, _, _ in seen[1:])  # those of the sandbox, all gone by now
 
 
 def test_what_was_sealed_stays_and_is_not_run_again(story, place):
-    seen, _, _ = story
+    seen = story[0]
     last = sealed(place.root, RUN)
     for _, held, _ in seen:
         assert held.items() <= last.items()
@@ -60,18 +61,25 @@ def test_what_was_sealed_stays_and_is_not_run_again(story, place):
 
 
 def test_the_end_is_that_of_an_uninterrupted_run(story, trained, place):
-    _, end, _ = story
+    end = story[1]
     assert end == end_of(trained.root, trained.run)
     ours, theirs = (Ledger.open(place.root, run).sealed() for run in (RUN, trained.run))
     assert [(seal.position, seal.content) for seal in ours] == [(seal.position, seal.content) for seal in theirs]
 
 
 def test_earlier_iterations_are_not_entered_again(story):
-    _, _, said = story
+    said = story[2]
     assert "bootstrap" not in said.partition("Next:")[0]
     assert "iteration 1/2" not in said
     assert re.search(r"iteration 2/2 +verify +sealed before", said)
     assert re.search(r"iteration 2/2 +update +\d+ rollouts", said)
+
+
+def test_a_reader_beside_it_never_failed_and_saw_what_was_sealed(story):
+    onlooker = story[3]
+    assert onlooker.failures == []
+    assert onlooker.reads["queries"] > 0
+    assert onlooker.reads["audits"] > 0
 
 
 def test_status_counts_the_kills(story, place, azr):
@@ -103,13 +111,13 @@ def test_a_running_training_can_be_looked_at(story):
 
 
 @pytest.mark.long
-@pytest.mark.timeout(3600)
+@pytest.mark.timeout(7200)
 def test_kills_at_many_moments(tmp_path):
     driver = Path(__file__).with_name("drive_kills.py")
-    words = [sys.executable, str(driver), str(tmp_path), "1", "2"]
+    words = [sys.executable, str(driver), str(tmp_path), "1", "2", "3"]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     print(done.stdout)
     assert done.returncode == 0, done.stderr
-    assert len(re.findall(r"as uninterrupted$", done.stdout, re.MULTILINE)) == 2
-    assert done.stdout.count(": cut off ") >= 10
+    assert len(re.findall(r"as uninterrupted$", done.stdout, re.MULTILINE)) == 6
+    assert done.stdout.count(": cut off ") >= 50
     assert set(Stage) <= set(re.findall(r"cut off [\d.]+/(\w+)", done.stdout))

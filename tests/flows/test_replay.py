@@ -237,3 +237,13 @@ def test_of_a_fork_what_it_made_itself_is_replayed_and_its_whole_history_rescore
     assert "Run twin, iterations 1 to 2, rescored as variance." in done.out
     counted = asked(azr, copy, "SELECT DISTINCT run, iteration FROM rescored")
     assert counted == [{"run": "twin", "iteration": 2}], "over all runs, inherited rows are the parent's"
+
+
+def test_a_fork_that_made_nothing_yet_is_rescored_by_what_it_inherited(azr, copy):
+    assert azr("fork", "--root", copy, "--run", RUN, "--at", "2.solve", "--name", "child").code == 0
+    told = []
+    for run in (RUN, "child"):
+        done = azr("rescore", "--curve", "variance", "--to", "1", "--json", "--root", copy, "--run", run)
+        assert done.code == 0, done.err
+        told.append([row | {"run": RUN} for row in json.loads(done.out)["totals"]])
+    assert told[0] == told[1] != []

@@ -12,8 +12,7 @@ import pytest
 from flows.config import TrackingConfig
 from flows.tracker import LOG, tracked
 from storage.database import query
-from storage.layout import tracking_uri
-from storage.tracking import LINK
+from storage.layout import MLFLOW_LINK, tracking_uri
 
 FIXTURE = Path(__file__).parents[1] / "storage" / "data" / "first_light"
 
@@ -70,7 +69,7 @@ def test_curves_are_the_answers_of_named_sql(root):
 
 
 def test_tags_lead_to_the_ledger_and_a_file_leads_back(root):
-    link = json.loads((root / "first_light" / LINK).read_text())
+    link = json.loads((root / "first_light" / MLFLOW_LINK).read_text())
     with sqlite3.connect(root / "mlflow.db") as store:
         tags = dict(store.execute("SELECT key, value FROM tags WHERE run_uuid = ?", (link["run_id"],)).fetchall())
         (place,) = store.execute("SELECT artifact_uri FROM runs").fetchone()

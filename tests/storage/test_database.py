@@ -2,9 +2,6 @@ import hashlib
 import json
 import re
 import shutil
-import subprocess
-import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,13 +16,12 @@ from storage.database import ask, connect, left_out_messages, query, query_all
 from storage.errors import ConfigError, LedgerError
 from storage.gate import one_select
 from storage.ids import Mode, Place, Position, Stage
-from storage.layout import partition_of, run_names
+from storage.layout import partition_of
 from storage.ledger import Ledger
 from storage.seals import Parent
 from storage.views import VIEWS
 
 NOT_HERE = ("family", "dropped", "rescored", "rescored_totals")  # nothing of the kind was done to these runs
-KILLER = Path(__file__).with_name("killer.py")
 
 
 def values(root, sql):
@@ -345,26 +341,3 @@ def test_attacks_are_stopped_and_change_nothing(attacked, sql):
     with pytest.raises((ConfigError, LedgerError)):
         query(attacked / "runs", written)
     assert state(attacked) == before
-
-
-COUNTS = """
-SELECT (SELECT coalesce(sum(rows), 0) FROM stages), (SELECT count(*) FROM tasks) + (SELECT count(id) FROM tokens)
-"""
-
-
-def test_readers_see_whole_partitions_while_a_writer_is_killed(tmp_path):
-    killing = subprocess.Popen([sys.executable, str(KILLER), str(tmp_path / "k"), "40", "7"], stdout=subprocess.PIPE)
-    asked, seen = 0, set()
-    while killing.poll() is None:
-        rounds = [root for root in sorted((tmp_path / "k").glob("round-*")) if run_names(root)]
-        if not rounds:
-            time.sleep(0.005)
-            continue
-        ((wanted, found),) = query(rounds[-1], COUNTS).rows
-        assert wanted == found
-        asked += 1
-        seen.add(wanted)
-    killing.stdout.close()
-    assert killing.returncode == 0
-    assert asked > 10
-    assert len(seen) > 3

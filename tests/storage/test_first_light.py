@@ -5,7 +5,7 @@ from pathlib import Path
 from storage.database import query
 from storage.ids import Stage
 from storage.ledger import Ledger
-from storage.records import VALID
+from storage.records import VALID, Task
 
 DATA = Path(__file__).parent / "data"
 RUN = "first_light"
@@ -21,7 +21,8 @@ def test_its_seals_hold_and_its_hash_is_the_one_it_had():
 
 def test_its_rows_read_as_records():
     ledger = Ledger.open(DATA, RUN)
-    tasks = [task for seal in ledger.sealed() if seal.stage is Stage.VALIDATE for task in ledger.tasks(seal.position)]
+    validated = [seal.position for seal in ledger.sealed() if seal.stage is Stage.VALIDATE]
+    tasks = [task for position in validated for task in ledger.read(Task, position)]
     assert len(tasks) == 44
     assert sum(task.verdict == VALID for task in tasks) == 37
 

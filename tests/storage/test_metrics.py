@@ -1,59 +1,9 @@
 import pytest
 
 from storage.database import query
-from storage.ids import Mode, Position, Stage, parse
+from storage.ids import Position, Stage
 from storage.ledger import Ledger
-from storage.metrics import known_content_keys, valid_tasks
 from storage.records import Task, TaskParent
-
-
-@pytest.fixture
-def history(tmp_path, samples):
-    """Two bootstrap rounds and one iteration of validated tasks."""
-    first, copy = samples.task(0, 0), samples.task(0, 0, round=1, content_key=samples.task(0, 0).content_key)
-    stages = {
-        Position(0, Stage.VALIDATE, 0): {Task: [first, samples.task(0, 1, verdict="error")]},
-        Position(0, Stage.VALIDATE, 1): {Task: [copy, samples.task(0, 2, round=1, mode=Mode.INDUCTION)]},
-        Position(1, Stage.VALIDATE): {Task: [samples.task(1, 0), samples.task(1, 1, content_key=None)]},
-        Position(1, Stage.UPDATE): {},
-    }
-    with Ledger.create(tmp_path, samples.facts(), disk=samples.quick) as ledger:
-        samples.seal(ledger, stages)
-    return Ledger.open(tmp_path, "nano")
-
-
-def ids(tasks):
-    return [task.task_id for task in tasks]
-
-
-def written(*texts):
-    return [parse(text) for text in texts]
-
-
-def test_the_buffer_is_every_valid_task_before_a_position(history):
-    assert valid_tasks(history, Position(0, Stage.PROPOSE, 0)) == []
-    assert ids(valid_tasks(history, Position(0, Stage.PROPOSE, 1))) == written("0.0-ded-000")
-    assert ids(valid_tasks(history, Position(1, Stage.PROPOSE))) == written("0.0-ded-000", "0.1-ded-000", "0.1-ind-002")
-    assert ids(valid_tasks(history, Position(1, Stage.VALIDATE))) == ids(
-        valid_tasks(history, Position(1, Stage.PROPOSE))
-    )
-    assert ids(valid_tasks(history, Position(2, Stage.PROPOSE), [Mode.INDUCTION])) == written("0.1-ind-002")
-    assert ids(valid_tasks(history, Position(2, Stage.PROPOSE)))[-2:] == written("1-ded-000", "1-ded-001")
-
-
-def test_content_keys_name_the_first_task_that_has_them(history, samples):
-    keys = known_content_keys(history, Position(1, Stage.VALIDATE))
-    assert keys[samples.task(0, 0).content_key] == parse("0.0-ded-000")
-    assert samples.task(0, 1).content_key not in keys  # rejected: no task
-    assert len(keys) == 2
-    assert len(known_content_keys(history, Position(2, Stage.PROPOSE))) == 3
-
-
-def test_tasks_are_read_once(history):
-    before = valid_tasks(history, Position(2, Stage.PROPOSE))
-    for path in history.directory.rglob("*.parquet"):
-        path.unlink()
-    assert valid_tasks(history, Position(2, Stage.PROPOSE)) == before
 
 
 def rows(root, view):

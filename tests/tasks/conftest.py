@@ -12,17 +12,16 @@ from models.engines.base import Engine, Request
 from models.engines.scripted import ScriptedEngine
 from models.policy import CONFIG, NANO, resolve_base
 from storage import ids
+from storage.buffers import valid_ids
 from storage.commit import Disk
 from storage.ids import Position, Stage
 from storage.ledger import Ledger
-from storage.metrics import valid_tasks
 from storage.records import Row
 from storage.seals import RunFacts
 from storage.seeds import seed_of
 from tasks.base import CARD
 from tasks.loop import LoopConfig
 from tasks.propose import propose
-from tasks.reasoning.curriculum import by_mode
 from tasks.seeding import lacking
 from tasks.solve import solve
 from tasks.stage import StageTask
@@ -103,7 +102,7 @@ def bootstrap(work: Workshop) -> int:
     update(work, 0)
     validate(work, 0)
     for round in range(1, work.config.bootstrap.max_rounds + 1):
-        if not lacking(work.config, by_mode(valid_tasks(work.ledger, Position(0, Stage.PROPOSE, round)))):
+        if not lacking(work.config, valid_ids(work.ledger, Position(0, Stage.PROPOSE, round))):
             return round - 1
         propose(work, 0, round)
         validate(work, 0, round)

@@ -10,6 +10,7 @@ import pytest
 
 from models.engines.scripted import ScriptedEngine
 from models.manifest import OPTIMIZER, list_checkpoints
+from storage.buffers import tasks_of
 from storage.errors import EngineError, LedgerError
 from storage.ids import Position, Stage
 from storage.ledger import Ledger
@@ -95,10 +96,11 @@ def test_a_stage_sees_only_what_was_sealed_before_it(work):
     def curious(work: Workshop, at: Position) -> Outcome:
         seen.extend(seal.position for seal in work.ledger.sealed())
         with pytest.raises(LedgerError, match="not sealed"):
-            work.ledger.tasks(Position(1, Stage.VALIDATE))
+            tasks_of(work.ledger, [asked])
         return Outcome(tables={}, note="")
 
-    work.ledger.tasks(Position(1, Stage.VALIDATE))  # read before, and remembered
+    asked = work.ledger.read(Task, Position(1, Stage.VALIDATE))[0].task_id
+    tasks_of(work.ledger, [asked])  # read before, and remembered
     whole = work.ledger
     again(work, curious, PROPOSED)
     assert seen == [seal.position for seal in whole.sealed() if seal.iteration == 0]

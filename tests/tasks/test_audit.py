@@ -11,12 +11,12 @@ import pytest
 
 from models.engines.base import Request
 from storage.audit import anchor, attempts, chains, examined, read_all_seals
+from storage.buffers import valid_ids
 from storage.commit import Disk, encode
 from storage.findings import Check as Ledgers
 from storage.findings import Report, summed
 from storage.ids import Mode, Position, Role, Source, Stage, parse, text
 from storage.layout import SEAL_FILE, order, partition_of
-from storage.metrics import valid_tasks
 from storage.partitions import read_rows
 from storage.records import (
     VALID,
@@ -39,7 +39,6 @@ from tasks.auditing.execution import Instruments
 from tasks.auditing.history import Check, Rules
 from tasks.loop import LoopConfig
 from tasks.needs import stages_of
-from tasks.reasoning.curriculum import by_mode
 from tasks.reasoning.prompts import load_templates
 from tasks.sandbox.analyser import Analyser
 from tasks.sandbox.executor import Executor
@@ -153,7 +152,7 @@ def play(loop, root: Path, config: LoopConfig) -> Run:
     stages = {one.stage: one for one in loop.stages}
     with loop.open(root, config, writer) as work:
         for round in range(config.bootstrap.max_rounds + 1):
-            if round and not lacking(config, by_mode(valid_tasks(work.ledger, Position(0, Stage.PROPOSE, round)))):
+            if round and not lacking(config, valid_ids(work.ledger, Position(0, Stage.PROPOSE, round))):
                 break
             for at in stages_of(0, round):
                 stages[at.stage](work, 0, round)

@@ -5,7 +5,7 @@ from pathlib import Path
 from models.policy import resolve_base
 from storage import ids
 from storage.ids import Mode, Position, Role, Stage
-from storage.records import Rollout, TaskParent
+from storage.records import Rollout, Task, TaskParent
 from tasks.fitting import fitting, reference_prompt, task_prompt
 from tasks.workshop import Workshop
 
@@ -30,7 +30,7 @@ def test_a_task_that_no_solver_could_be_shown_is_too_large(loop, tmp_path):
     with loop.open(tmp_path, config, loop.play(config, lines)) as work:
         loop.bootstrap(work)
         loop.iterate(work, 1, until=Stage.VALIDATE)
-        long, short = work.ledger.tasks(VALIDATED)
+        long, short = work.ledger.read(Task, VALIDATED)
         tokens = [work.tokenizer.count(task_prompt(work, row)) for row in (long, short)]
     assert tokens[1] <= 40 < tokens[0]
     assert (long.verdict, short.verdict) == ("too_large", "valid")
@@ -45,7 +45,7 @@ def test_a_task_that_no_proposer_could_be_shown_is_too_large(loop, tmp_path):
     with loop.open(tmp_path, config, loop.play(config, lines, otherwise="no")) as work:
         loop.bootstrap(work)
         loop.iterate(work, 1, until=Stage.VALIDATE)
-        row = loop.named(work.ledger.tasks(VALIDATED), "1-abd-000")
+        row = loop.named(work.ledger.read(Task, VALIDATED), "1-abd-000")
         tokens = work.tokenizer.count(reference_prompt(work, Mode.ABDUCTION, [row]))
     assert (row.verdict, row.reason) == ("too_large", f"a proposer's prompt with it has {tokens} tokens, 60 fit")
 
@@ -86,7 +86,7 @@ def test_references_are_left_out_from_the_last_until_the_prompt_fits(loop, tmp_p
 
 def test_one_reference_is_always_shown(loop, tmp_path):
     with crowded(loop, tmp_path, 45) as work:
-        tasks = work.ledger.tasks(Position(0, Stage.VALIDATE, 1))
+        tasks = work.ledger.read(Task, Position(0, Stage.VALIDATE, 1))
         cramped = Workshop(ledger=work.ledger, config=loop.config(sampling={"proposer_tokens": 1020}), code_version="")
         assert fitting(cramped, Mode.DEDUCTION, tasks) == [tasks[0]]
         assert fitting(cramped, Mode.DEDUCTION, []) == []

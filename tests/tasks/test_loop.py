@@ -7,13 +7,12 @@ import pytest
 
 from models.engines.base import Request
 from models.policy import policy_hash
+from storage.buffers import valid_ids
 from storage.ids import Mode, Position, Stage
-from storage.metrics import valid_tasks
-from storage.records import Answer, Checkpoint, Rollout
+from storage.records import Answer, Checkpoint, Rollout, Task
 from storage.seeds import rng
 from tasks.loop import LoopConfig
 from tasks.needs import stages_of
-from tasks.reasoning.curriculum import by_mode
 from tasks.seeding import lacking
 from tasks.workshop import Workshop
 
@@ -47,7 +46,7 @@ def writer(request: Request) -> str:
 def run_of(work: Workshop) -> Iterator[Position]:
     """Every stage of a run with two iterations, in the order of the flows; ask for the next when one is sealed."""
     for round in range(work.config.bootstrap.max_rounds + 1):
-        if round and not lacking(work.config, by_mode(valid_tasks(work.ledger, Position(0, Stage.PROPOSE, round)))):
+        if round and not lacking(work.config, valid_ids(work.ledger, Position(0, Stage.PROPOSE, round))):
             break
         yield from stages_of(0, round)
     for iteration in (1, 2):
@@ -86,7 +85,7 @@ def scripted(loop, root) -> tuple[str, list[Position]]:
     with loop.open(root, loop.config(**SMALL), writer) as work:
         answers = [row.verdict for at in (1, 2) for row in work.ledger.read(Answer, Position(at, Stage.VERIFY))]
         places = [seal.position for seal in work.ledger.sealed() if seal.stage is Stage.VALIDATE]
-        tasks = [task for at in places for task in work.ledger.tasks(at)]
+        tasks = [task for at in places for task in work.ledger.read(Task, at)]
     assert {"correct", "wrong", "unparsed"} <= {*answers}
     assert {"valid", "malformed", "duplicate"} <= {task.verdict for task in tasks}
     assert {task.mode for task in tasks if task.iteration and task.verdict == "valid"} == {*Mode} - {Mode.ERROR}

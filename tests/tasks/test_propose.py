@@ -7,9 +7,9 @@ import pytest
 
 from models.policy import policy_hash, resolve_base
 from storage import ids
+from storage.buffers import tasks_of, valid_ids
 from storage.ids import Mode, Position, Role, Stage
 from storage.ledger import Ledger
-from storage.metrics import valid_tasks
 from storage.records import Rollout, TaskParent, Tokens
 from storage.seeds import seed_of
 from tasks.reasoning.checks import rollout_key
@@ -62,6 +62,12 @@ def parents(ledger: Ledger, at: Position) -> dict[str, list[str]]:
     return found
 
 
+def by_name(ledger, before):
+    """Every valid task before a position by its written id."""
+    buffers = valid_ids(ledger, before)
+    return {ids.text(one): task for some in buffers.values() for one, task in tasks_of(ledger, some).items()}
+
+
 def test_every_slot_of_every_mode_is_asked_once(ledger):
     rows = ledger.read(Rollout, FIRST)
     names = [f"1-{mode}-{slot:03d}" for mode in ("ded", "abd", "ind") for slot in range(12)]
@@ -81,7 +87,7 @@ def test_bootstrap_rounds_ask_only_for_what_is_lacking(ledger):
 
 @pytest.mark.parametrize("at", [Position(0, Stage.PROPOSE, 1), Position(0, Stage.PROPOSE, 2), FIRST, SECOND])
 def test_parents_are_valid_and_earlier_and_of_the_modes_that_feed_this_one(ledger, at):
-    before = {ids.text(task.task_id): task for task in valid_tasks(ledger, at)}
+    before = by_name(ledger, at)
     shown = parents(ledger, at)
     for name, given in shown.items():
         mode = ids.unpack(ids.parse(name)).mode
@@ -104,7 +110,7 @@ def test_the_buffer_of_an_iteration_holds_the_iteration_before(ledger):
 
 
 def test_a_prompt_shows_its_parents_in_their_order(ledger):
-    tasks = {ids.text(task.task_id): task for task in valid_tasks(ledger, SECOND)}
+    tasks = by_name(ledger, SECOND)
     shown = parents(ledger, SECOND)
     for row in ledger.read(Rollout, SECOND):
         given = [tasks[name] for name in shown[ids.text(row.rollout_id)]]
@@ -118,7 +124,7 @@ def test_a_prompt_shows_its_parents_in_their_order(ledger):
 
 
 def test_the_program_of_a_puzzle_is_the_one_that_was_shown(ledger):
-    tasks = {ids.text(task.task_id): task for task in valid_tasks(ledger, SECOND)}
+    tasks = by_name(ledger, SECOND)
     shown = parents(ledger, FIRST)
     assert tasks["1-ind-000"].program == tasks[shown["1-ind-000"][0]].program
 

@@ -2,15 +2,16 @@
 
 import pytest
 from prefect.cache_policies import NO_CACHE
+from prefect.states import Failed
 
 from storage.attempts import Outcome as End
-from storage.errors import ConfigError, LedgerError
+from storage.errors import ConfigError, EngineError, LedgerError, SandboxError, SandboxLost
 from storage.ids import Position, Stage
 from storage.ledger import Ledger
 from storage.records import Checkpoint, Rollout, Task
 from tasks.propose import propose
 from tasks.solve import solve
-from tasks.stage import Outcome, StageTask, stage
+from tasks.stage import Outcome, StageTask, page_name, stage
 from tasks.update import update
 from tasks.validate import validate
 from tasks.verify import verify
@@ -72,10 +73,47 @@ def broken(word: Stage, error: BaseException) -> StageTask:
 @pytest.mark.parametrize("word", Stage)
 def test_prefect_neither_keeps_nor_repeats_nor_caches_a_stage(word):
     task = STAGES[word].task
-    assert (task.name, task.persist_result, task.retries) == (word.value, False, 0)
+    assert (task.name, task.persist_result) == (word.value, False)
     assert task.cache_policy is NO_CACHE
-    assert task.task_run_name == f"{word}-{{iteration}}"
     assert task.description == STAGES[word].rule.__doc__
+
+
+@pytest.mark.parametrize(
+    ("error", "again"),
+    [
+        (SandboxLost("shot"), True),
+        (SandboxError("no seccomp"), False),
+        (EngineError("no such model"), False),
+        (LedgerError("the disk is full"), False),
+        (MemoryError(), False),
+        (ZeroDivisionError(), False),
+    ],
+)
+def test_only_a_fault_that_can_pass_is_tried_again_by_itself(error, again):
+    task = STAGES[Stage.VALIDATE].task
+    assert (task.retries, task.retry_delay_seconds) == (2, [5.0, 30.0])
+    state = Failed(data=error, message="as the engine of Prefect gives it")
+    assert task.retry_condition_fn(task, None, state) is again
+
+
+def test_a_stage_that_is_tried_again_after_a_passing_fault_is_a_second_attempt(begun):
+    propose(begun, 1)
+    with pytest.raises(SandboxLost):
+        broken(Stage.VALIDATE, SandboxLost("shot"))(begun, 1)
+    assert validate(begun, 1) is True
+    assert attempts(begun, VALIDATED) == [(1, End.FAILED, "SandboxLost: shot"), (2, End.SEALED, None)]
+
+
+@pytest.mark.parametrize(
+    ("at", "name"),
+    [
+        (Position(12, Stage.SOLVE), "nano · iteration 12 · solve"),
+        (Position(0, Stage.PROPOSE, 2), "nano · bootstrap 2 · propose"),
+        (Position(0, Stage.UPDATE), "nano · bootstrap · update"),
+    ],
+)
+def test_a_stage_is_called_by_run_iteration_and_word(at, name):
+    assert page_name("nano", at) == name
 
 
 def test_a_stage_runs_is_recorded_and_sealed(begun):

@@ -9,7 +9,7 @@ from models.engines.base import Request
 from storage import ids
 from storage.ids import Mode, Position, Stage
 from storage.ledger import Ledger
-from storage.records import Rollout, TaskParent
+from storage.records import Rollout, Task, TaskParent
 from tasks.reasoning.checks import Rejection, program_key, task_key
 from tasks.reasoning.parsing import Format
 
@@ -161,7 +161,7 @@ def ledger(loop, tmp_path_factory) -> Iterator[Ledger]:
 
 @pytest.mark.parametrize("name", CASES)
 def test_the_verdict_its_reason_and_the_gold_are_stored(loop, ledger, name):
-    case, row = CASES[name], loop.named(ledger.tasks(GRID), name)
+    case, row = CASES[name], loop.named(ledger.read(Task, GRID), name)
     assert (row.verdict, row.format) == (case.verdict, case.format)
     assert case.outputs in (None, row.outputs)
     if case.verdict == "valid":
@@ -179,7 +179,7 @@ def test_the_cases_above_are_all_there_are():
 
 def test_every_proposal_becomes_one_row_at_its_own_id(ledger):
     rollouts = ledger.read(Rollout, GRID._replace(stage=Stage.PROPOSE))
-    tasks = ledger.tasks(GRID)
+    tasks = ledger.read(Task, GRID)
     assert [task.task_id for task in tasks] == sorted(rollout.rollout_id for rollout in rollouts)
     assert {mode: sum(task.mode is mode for task in tasks) for mode in Mode} == {
         Mode.DEDUCTION: 36,
@@ -191,7 +191,7 @@ def test_every_proposal_becomes_one_row_at_its_own_id(ledger):
 
 
 def test_reasons_that_depend_on_the_machine_name_what_was_seen(loop, ledger):
-    tasks = ledger.tasks(GRID)
+    tasks = ledger.read(Task, GRID)
     said = {name: loop.named(tasks, name).reason for name in ("1-ded-015", "1-ded-016", "1-ded-026", "1-ind-011")}
     assert said["1-ded-015"].startswith("input 1 is no list of literals, ")
     assert said["1-ded-015"].endswith(": '1 + 1'")
@@ -206,14 +206,14 @@ def test_reasons_that_depend_on_the_machine_name_what_was_seen(loop, ledger):
 
 
 def test_gold_that_the_judge_refuses_is_named(loop, ledger):
-    refused, copy = (loop.named(ledger.tasks(GRID), name) for name in ("1-abd-001", "1-abd-002"))
+    refused, copy = (loop.named(ledger.read(Task, GRID), name) for name in ("1-abd-001", "1-abd-002"))
     assert refused.reason == "its own gold answer is wrong: 0 of 1 outputs as they should be"
     assert copy.reason == refused.reason
     assert (len(refused.outputs), copy.outputs) == (1, refused.outputs)
 
 
 def test_what_is_kept_of_a_task(loop, ledger):
-    tasks = ledger.tasks(GRID)
+    tasks = ledger.read(Task, GRID)
     plain, puzzled = loop.named(tasks, "1-ded-001"), loop.named(tasks, "1-ind-002")
     assert (plain.program, plain.inputs, plain.visible, plain.message) == (PLUS, ("16",), 0, None)
     assert (puzzled.program, puzzled.inputs) == (IDENTITY, ("1", "[2]"))
@@ -227,7 +227,7 @@ def test_what_is_kept_of_a_task(loop, ledger):
 
 
 def test_what_is_kept_of_a_refusal(loop, ledger):
-    tasks = ledger.tasks(GRID)
+    tasks = ledger.read(Task, GRID)
     malformed, unread = loop.named(tasks, "1-ded-004"), loop.named(tasks, "1-ded-015")
     nothing = (malformed.program, malformed.message, malformed.content_key, malformed.program_key)
     assert nothing == (None, None, None, None)
@@ -236,7 +236,7 @@ def test_what_is_kept_of_a_refusal(loop, ledger):
 
 
 def test_static_facts_are_kept(loop, ledger):
-    tasks = ledger.tasks(GRID)
+    tasks = ledger.read(Task, GRID)
     plain, copy, hashed = (loop.named(tasks, name) for name in ("1-ded-001", "1-ded-033", "1-ded-027"))
     timed, unparsed = loop.named(tasks, "1-ded-032"), loop.named(tasks, "1-ded-022")
     assert plain.normalised_key == copy.normalised_key != hashed.normalised_key
@@ -249,7 +249,7 @@ def test_static_facts_are_kept(loop, ledger):
 
 
 def test_duplicates_keep_their_rows_and_share_the_key(loop, ledger):
-    tasks = ledger.tasks(GRID)
+    tasks = ledger.read(Task, GRID)
     first, again = loop.named(tasks, "1-ded-000"), loop.named(tasks, "1-ded-019")
     failed, failed_again = loop.named(tasks, "1-ded-020"), loop.named(tasks, "1-ded-021")
     abduction = loop.named(tasks, "1-abd-000")
@@ -260,12 +260,12 @@ def test_duplicates_keep_their_rows_and_share_the_key(loop, ledger):
 
 
 def test_the_identity_triplet_is_all_that_a_run_is_given(loop, ledger):
-    given = ledger.tasks(Position(0, Stage.VALIDATE))
+    given = ledger.read(Task, Position(0, Stage.VALIDATE))
     assert [ids.text(task.task_id) for task in given] == ["0.0-ded-000", "0.0-abd-000"]
     assert {(task.verdict, task.program, task.inputs, task.outputs) for task in given} == {
         ("valid", IDENTITY, ("'pqr'",), ("'pqr'",))
     }
-    seeds = ledger.tasks(Position(0, Stage.VALIDATE, 1))
+    seeds = ledger.read(Task, Position(0, Stage.VALIDATE, 1))
     assert [(ids.text(task.task_id), task.round, task.outputs) for task in seeds] == [("0.1-ind-000", 1, ("7", "8"))]
 
 
@@ -284,7 +284,7 @@ def test_a_program_with_a_memory_is_no_task(loop, tmp_path):
     with loop.open(tmp_path, config, loop.play(config, lines, otherwise=propose)) as work:
         loop.bootstrap(work)
         loop.iterate(work, 1, until=Stage.VALIDATE)
-        tasks = [task for task in work.ledger.tasks(GRID) if task.program == STATEFUL]
+        tasks = [task for task in work.ledger.read(Task, GRID) if task.program == STATEFUL]
         assert tasks, "no proposer was shown the program: take another seed"
     assert {(task.verdict, task.reason) for task in tasks} == {("nondeterministic", "input 2 gives True or False")}
 
@@ -299,7 +299,7 @@ def test_rules_that_the_config_relaxes(loop, tmp_path):
     with loop.open(tmp_path, config, loop.play(config, lines, otherwise="")) as work:
         loop.bootstrap(work)
         loop.iterate(work, 1, until=Stage.VALIDATE)
-        tasks = [task for task in work.ledger.tasks(GRID) if task.mode is Mode.INDUCTION]
+        tasks = [task for task in work.ledger.read(Task, GRID) if task.mode is Mode.INDUCTION]
     assert [(task.verdict, task.outputs) for task in tasks] == [("valid", ("1", "2")), ("malformed", ())]
 
 
@@ -313,7 +313,7 @@ def test_a_refused_proposal_is_judged_again_when_it_comes_again(loop, tmp_path):
         verdicts = []
         for iteration in (1, 2, 3, 4):
             loop.iterate(work, iteration)
-            verdicts += work.ledger.tasks(Position(iteration, Stage.VALIDATE))
+            verdicts += work.ledger.read(Task, Position(iteration, Stage.VALIDATE))
     assert [task.verdict for task in verdicts] == ["error", "error", "valid", "duplicate"]
     assert min(verdicts[0].cpu_us, verdicts[1].cpu_us) > 0
     assert verdicts[3].reason == "the same task as 3-ded-000"
@@ -350,7 +350,7 @@ def test_the_paper_set(loop, tmp_path):
     with loop.open(tmp_path / "runs", config, loop.play(config, lines)) as work:
         assert loop.bootstrap(work) == 0, "without induction the identity triplet is enough"
         loop.iterate(work, 1, until=Stage.VALIDATE)
-        tasks = work.ledger.tasks(GRID)
+        tasks = work.ledger.read(Task, GRID)
         shown = work.ledger.read(TaskParent, GRID._replace(stage=Stage.PROPOSE))
     assert [(task.verdict, task.format, task.reason) for task in tasks] == expected
     assert [task.inputs for task in tasks[:2]] == [("1",), ("2",)]

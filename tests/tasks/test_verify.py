@@ -8,7 +8,7 @@ import pytest
 from storage import ids
 from storage.ids import Position, Role, Stage
 from storage.ledger import Ledger
-from storage.records import Answer, Reward, Rollout
+from storage.records import Answer, Reward, Rollout, Task
 from tasks.reasoning.checks import answer_key, reward_key
 from tasks.reasoning.rewards import Rung
 from tasks.sandbox.judge import Verdict
@@ -193,7 +193,7 @@ def test_the_cases_above_are_all_there_are(ledger, rewards):
 
 def test_an_answer_is_kept_as_it_was_read(loop, ledger):
     answers = ledger.read(Answer, VERIFIED)
-    tasks = ledger.tasks(VERIFIED._replace(stage=Stage.VALIDATE))
+    tasks = ledger.read(Task, VERIFIED._replace(stage=Stage.VALIDATE))
     thought, unparsed, malformed = (loop.named(answers, f"1-ded-00{name}") for name in ("1:0", "0:3", "0:4"))
     assert (thought.answer, unparsed.answer, malformed.answer) == ("0x3", "1 + 1", None)
     key = loop.named(tasks, "1-ded-001").content_key

@@ -1,0 +1,83 @@
+"""What the flows over history leave on a page: text that cannot become markup, not too long, under a fit key."""
+
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flows.config import resolve
+from flows.history import settings
+from flows.paper import fenced, shortened, slug
+from flows.serving.deployments import entries, flow_of
+from flows.serving.places import MLFLOW, announce, forget, mlflow_ui
+from storage.errors import ConfigError
+
+
+@pytest.mark.parametrize("text", ["", "plain", "```\n<script>alert(1)</script>\n```", "`" * 9, "a | b\n--|--\n# big"])
+def test_a_fence_holds_whatever_is_in_it(text):
+    opening, *inside, closing = fenced(text).split("\n")
+    assert "\n".join(inside) == text
+    assert set(closing) == {"`"}
+    assert opening == f"{closing}text"
+    assert all(closing not in line for line in inside)
+
+
+@given(st.text(alphabet="`a\n", max_size=60))
+def test_no_line_of_the_text_closes_the_fence(text):
+    _, *inside, closing = fenced(text).split("\n")
+    assert all(closing not in line for line in inside)
+
+
+def test_the_middle_of_a_long_text_is_left_out_and_counted():
+    text = "begin" + "x" * 1000 + "end"
+    short = shortened(text, 100)
+    assert short.startswith("begin")
+    assert short.endswith("end")
+    assert "[908 characters are left out here]" in short
+    assert shortened("short", 100) == "short"
+
+
+@pytest.mark.parametrize(("name", "key"), [("audit-Nano_2.1", "audit-nano-2-1"), ("é", "run"), ("gc-a--b", "gc-a-b")])
+def test_a_key_is_one_that_prefect_takes(name, key):
+    assert slug(name) == key
+
+
+def test_every_entry_of_prefect_yaml_is_a_flow_of_its_name():
+    assert {entry.name: flow_of(entry.entrypoint).name for entry in entries()} == {
+        name: name for name in ("train", "iteration", "rerun-stage", "replay", "audit", "rescore", "fork", "gc")
+    }
+
+
+@pytest.mark.parametrize("text", ["", "deployments: {}", "deployments: [{name: train, colour: red}]", "a: [", None])
+def test_a_list_of_deployments_that_cannot_be_used_is_named(tmp_path, text):
+    file = tmp_path / "prefect.yaml"
+    if text is not None:
+        file.write_text(text)
+    with pytest.raises(ConfigError, match=r"(?s)prefect\.yaml, which lists what is served.*Nothing was served"):
+        entries(file)
+
+
+def test_an_entry_that_is_no_flow_is_named():
+    with pytest.raises(ConfigError, match=r"flows\.history:pick_run, which is no flow"):
+        flow_of("flows.history:pick_run")
+
+
+def test_changes_are_given_on_as_they_were_typed():
+    changes = {"name": "a\nb", "update.learning_rate": 1e-05, "bootstrap.wanted": 3, "ledger.durable": False}
+    assert resolve(None, settings(changes | {"name": "fork"})).config.bootstrap.wanted == 3
+    assert settings(changes)[1:] == ["update.learning_rate=1e-05", "bootstrap.wanted=3", "ledger.durable=false"]
+
+
+def test_what_a_process_said_holds_while_it_lives(tmp_path):
+    (tmp_path / ".prefect").mkdir()
+    assert mlflow_ui(tmp_path) is None
+    with subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE) as child:
+        announce(tmp_path, MLFLOW, {"url": "http://127.0.0.1:5000"}, pid=child.pid)
+        assert mlflow_ui(tmp_path) == "http://127.0.0.1:5000"
+        child.communicate()
+        assert mlflow_ui(tmp_path) is None
+    announce(tmp_path, MLFLOW, {"url": "here"})
+    forget(tmp_path, MLFLOW)
+    assert mlflow_ui(tmp_path) is None
