@@ -34,13 +34,13 @@ def title(run: str, at: Position) -> str:
     return f"{run} · {step} · {at.stage}"
 
 
-def stage_page(ledger: Ledger, at: Position, note: str) -> str:
-    """The page of a sealed stage, as Markdown.
+def stage_page(ledger: Ledger, at: Position) -> str:
+    """The page of a sealed stage, as Markdown; Prefect shows the stage's note above it, as the description.
 
     Raises:
         LedgerError: it is not sealed, or a file of it is not what was sealed.
     """
-    parts = [f"### {plain(title(ledger.run, at))}", plain(note), *_PAGES[at.stage](ledger, at), more(ledger, at)]
+    parts = [f"### {plain(title(ledger.run, at))}", *_PAGES[at.stage](ledger, at), more(ledger, at)]
     return "\n\n".join(parts)
 
 
@@ -138,8 +138,9 @@ def metric_table(metrics: Sequence[UpdateMetric]) -> str:
     values = {(metric.name, metric.role, metric.mode): metric.value for metric in metrics if metric.step == last}
     groups = dict.fromkeys((role, mode) for _, role, mode in values)
     names = dict.fromkeys(name for name, _, _ in values)
-    heads = ["all" if role == mode else f"{role[:4]} {mode[:3]}" for role, mode in groups]  # all of them fit a page
-    return table(("metric", *heads), [(name, *(values.get((name, *group)) for group in groups)) for name in names])
+    heads = ["all" if role == mode else f"{role[0]} {mode[:3]}" for role, mode in groups]  # all of them fit a page
+    lines = [(name, *(values.get((name, *group)) for group in groups)) for name in names]
+    return f"{table(('metric', *heads), lines)}\n\np: proposer, s: solver."
 
 
 def rollout_example(rollout: Rollout) -> str:

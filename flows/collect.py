@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-from flows.config import resolve
+from flows.config import RunConfig, resolve
 from flows.console import Table, as_table, say, say_json
 from flows.launch import pick_run
 from flows.session import stored_config
@@ -45,7 +45,7 @@ def collected(root: Path, name: str, settings: Sequence[str], *, dry_run: bool) 
     config = resolve(None, settings, base=stored_config(root, name)).config
     if dry_run:
         return plan(Ledger.open(root, name), config.retention)
-    return _collected(root, name, config.retention, durable=config.ledger.durable)
+    return _collected(root, name, config, settings)
 
 
 def collect(ledger: Ledger, config: RetentionConfig) -> list[Dropped]:
@@ -69,14 +69,14 @@ def plan(ledger: Ledger, config: RetentionConfig) -> list[Dropped]:
     return [*checkpoints, *tokens]
 
 
-def _collected(root: Path, name: str, config: RetentionConfig, *, durable: bool) -> list[Dropped]:
-    with Ledger.open(root, name, write=True, disk=Disk(durable=durable)) as ledger:
+def _collected(root: Path, name: str, config: RunConfig, settings: Sequence[str]) -> list[Dropped]:
+    with Ledger.open(root, name, write=True, disk=Disk(durable=config.ledger.durable)) as ledger:
         try:
-            return collect(ledger, config)
+            return collect(ledger, config.retention)
         except LedgerError:
             raise
         except OSError as error:
-            again = layout.command("gc", root=root, run=name)
+            again = _again(root, name, settings)
             raise LedgerError(
                 f"What retention lets go of run {name} was not all deleted: {error}. What went is listed in "
                 f"{ledger.directory / layout.DROPPED_FILE}; nothing else was touched. Mend the disk, then: {again}"
@@ -92,9 +92,13 @@ def page(root: Path, name: str, things: Sequence[Dropped], settings: Sequence[st
     table = as_table(Table(["what", "number", "size", "first", "last", "by"], [row for row in rows if row]))
     freed = size(total_bytes(things))
     if dry_run:
-        same = (word for setting in settings for word in ("--set", setting))
-        return f"{table}\n\n{freed} of run {name} would go. Drop it: {layout.command('gc', *same, root=root, run=name)}"
+        return f"{table}\n\n{freed} of run {name} would go. Drop it: {_again(root, name, settings)}"
     return f"{table}\n\n{freed} of run {name} went. It stays listed in {root / name / layout.DROPPED_FILE}."
+
+
+def _again(root: Path, name: str, settings: Sequence[str]) -> str:
+    same = (word for setting in settings for word in ("--set", setting))
+    return layout.command("gc", *same, root=root, run=name)
 
 
 def _line(what: What, things: Sequence[Dropped]) -> tuple[str, ...]:

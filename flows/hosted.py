@@ -32,10 +32,10 @@ class Hosted(Flow[P, R]):
             return super().__call__(*args, **kwargs)
 
 
-def hosted(flow_run_name: Callable[[], str]) -> Callable[[Callable[P, R]], Hosted[P, R]]:
-    """Make a function a hosted flow, whose name is asked for in each of its flow runs."""
+def hosted(flow_run_name: Callable[[], str], *, name: str | None = None) -> Callable[[Callable[P, R]], Hosted[P, R]]:
+    """Make a function a hosted flow, by its own name or another; each flow run is called what `flow_run_name` says."""
 
     def decorate(function: Callable[P, R]) -> Hosted[P, R]:
-        return Hosted(function, flow_run_name=flow_run_name, persist_result=False, retries=0)
+        return Hosted(function, name=name, flow_run_name=flow_run_name, persist_result=False, retries=0)
 
     return decorate

@@ -82,5 +82,10 @@ def _cell(value: object) -> str:
     if value is None:
         return ""
     if isinstance(value, float):
-        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.2g}" if abs(value) < 0.001 else f"{value:.3g}"
+        return f"{value:,.0f}" if abs(value) >= 1000 else _tiny(value) if abs(value) < 0.001 else f"{value:.3g}"
     return f"{value:,}" if isinstance(value, int) else plain(str(value))
+
+
+def _tiny(value: float) -> str:
+    """Without the zero that Python puts into exponents: it would make a wide table wider than a page."""
+    return f"{value:.2g}".replace("e-0", "e-")

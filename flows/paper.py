@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import re
 import time
 from uuid import UUID
 
 from prefect.artifacts import create_markdown_artifact, create_progress_artifact, update_progress_artifact
+
+from flows.markdown import fenced, slug
 
 _EVERY_S = 1.0
 _LONGEST = 200_000  # characters of a report; its end says what to do, so the middle goes
@@ -44,24 +45,12 @@ class Progress:
 
 def leave(what: str, run: str, text: str) -> None:
     """Leave a report as the Markdown artifact of a kind of report and a run; the page shows its text as it is."""
-    create_markdown_artifact(fenced(shortened(text)), key=slug(f"{what}-{run}"), description=f"{what} of run {run}")
+    create_markdown_artifact(fenced(abridged(text)), key=slug(run, what), description=f"{what} of run {run}")
 
 
-def fenced(text: str) -> str:
-    """Text as a block of Markdown in which nothing can be markup: its fence is longer than any in the text."""
-    longest = max((len(found) for found in re.findall(r"`+", text)), default=0)
-    fence = "`" * max(3, longest + 1)
-    return f"{fence}text\n{text}\n{fence}"
-
-
-def shortened(text: str, longest: int = _LONGEST) -> str:
+def abridged(text: str, longest: int = _LONGEST) -> str:
     """Text without its middle when it is too long for a page."""
     if len(text) <= longest:
         return text
     left_out = len(text) - longest
     return f"{text[: longest // 2]}\n\n[{left_out} characters are left out here]\n\n{text[-(longest // 2) :]}"
-
-
-def slug(name: str) -> str:
-    """A name as the key of an artifact: small letters, digits and dashes."""
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "run"

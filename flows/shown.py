@@ -167,7 +167,7 @@ class Shown:
 
     def _stage(self, runs: Runs, at: Position, note: str) -> Letter:
         artifact = Artifact(slug(self.ledger.run, at.stage), "markdown", runs.flow, runs.task)
-        return lambda client: artifact.put(client, stage_page(self.ledger, at, note), note)
+        return lambda client: artifact.put(client, stage_page(self.ledger, at), note)
 
     def _iteration(self, runs: Runs, number: int) -> Letter:
         artifact = Artifact(slug(self.ledger.run, "curves"), "markdown", runs.flow)

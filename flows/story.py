@@ -38,13 +38,13 @@ def training_page(ledger: Ledger, points: Sequence[Point]) -> str:
 
 
 def result_table(point: Point) -> str:
-    """What came of one iteration, by mode."""
+    """What came of one iteration, by mode: shares and mean rewards."""
     modes = [mode for mode in Mode if mode in point.valid]
     columns: Mapping[str, Values] = {
         "proposals valid": point.valid,
         "answers correct": point.solved,
-        "proposer's mean reward": point.proposer,
-        "solver's mean reward": point.solver,
+        "proposer's reward": point.proposer,
+        "solver's reward": point.solver,
     }
     return table(("mode", *columns), [(mode, *(_rounded(of.get(mode)) for of in columns.values())) for mode in modes])
 

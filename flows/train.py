@@ -5,17 +5,21 @@ from __future__ import annotations
 import logging
 import time
 from pathlib import Path
+from typing import Annotated
 
 from prefect import tags
 from prefect.runtime import flow_run
+from pydantic import Field
 
 from flows.bootstrap import bootstrap, missing_seeds
 from flows.config import RunConfig
 from flows.hosted import hosted
 from flows.iteration import RootPath, iteration
+from flows.launch import pick_run
 from flows.limits import Budget, limits_of, stop_at_limit
 from flows.pages import own_page
 from flows.running import running
+from flows.session import stored_config
 from storage.ids import Position, Stage
 from storage.ledger import Ledger
 from tasks.loop import LoopConfig
@@ -47,7 +51,38 @@ def train(
         LimitReached: a limit of `config.limits` is reached; a deployed flow run is suspended instead.
         AzrError: a stage failed, as `flows.steps.step` says.
     """
-    name = run or config.name
+    _train(root, run or config.name, config)
+
+
+def _chosen() -> str:
+    """The name of the flow run: the run's, also where the latest one is meant."""
+    given = flow_run.get_parameters()
+    return pick_run(Path(given["root"]), given["run"] or None)
+
+
+@hosted(flow_run_name=_chosen, name="continue")
+def go_on(
+    run: str = "",
+    iterations: Annotated[int, Field(ge=0)] = 0,
+    root: RootPath = Path("runs"),
+) -> None:
+    """Go on with a run that has begun, such as a fork, with the config that it has.
+
+    Args:
+        run: Name of the run; empty is the only or latest one.
+        iterations: Iterations wanted in all, 0 or more; 0 is as many as its config says.
+        root: Directory that holds the runs.
+
+    Raises:
+        LedgerError: there is no such run.
+        AzrError: as `train`.
+    """
+    name = pick_run(root, run or None)
+    stored = stored_config(root, name)
+    _train(root, name, stored.model_copy(update={"iterations": iterations}) if iterations else stored)
+
+
+def _train(root: Path, name: str, config: RunConfig) -> None:
     with running(root, name, config=config) as work, tags(*flow_run.get_tags()):  # iterations are found by them too
         limits = limits_of(config)
         budget = Budget(work.ledger, limits)

@@ -68,7 +68,10 @@ def read_manifest(directory: Path) -> Manifest:
     try:
         return Manifest(**json.loads((directory / MANIFEST).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:
-        raise EngineError(f"{directory} has no readable {MANIFEST}: {error}. Nothing was written.") from error
+        raise EngineError(
+            f"{directory} has no readable {MANIFEST}: {error}. Nothing was written. Restore the file from a copy, or fork "
+            "the run before this iteration."
+        ) from error
 
 
 def published(directory: Path) -> Published:

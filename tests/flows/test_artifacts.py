@@ -131,9 +131,8 @@ def test_examples_show_different_things():
 
 @pytest.mark.parametrize("stage", list(Stage))
 def test_each_stage_has_its_page(ledger, stage):
-    page = stage_page(ledger, Position(1, stage), "its note")
+    page = stage_page(ledger, Position(1, stage))
     assert f"first\\_light · iteration 1 · {stage}" in page
-    assert "its note" in page
     assert "azr sql" in page
     assert "table_open" in kinds(page)
     assert not {"html_block", "html_inline", "image", "link_open"} & kinds(page)
@@ -143,7 +142,7 @@ def test_each_stage_has_its_page(ledger, stage):
 
 @pytest.mark.parametrize("stage", list(Stage))
 def test_the_sql_of_a_page_answers(ledger, stage):
-    page = stage_page(ledger, Position(1, stage), "")
+    page = stage_page(ledger, Position(1, stage))
     (sql,) = re.findall(r"azr sql '([^']*)'", page)
     rows = query(FIXTURE.parent, sql, "first_light").rows
     table_of = {Stage.PROPOSE: Rollout, Stage.SOLVE: Rollout, Stage.VALIDATE: Task, Stage.VERIFY: Answer}

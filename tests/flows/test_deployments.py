@@ -26,6 +26,7 @@ FORMS = {
     "audit/audit",
     "rescore/rescore",
     "fork/fork",
+    "continue/continue",
     "gc/gc",
 }
 pytestmark = [pytest.mark.server, pytest.mark.timeout(900)]
@@ -112,7 +113,7 @@ def test_audit(up, nano):
     done = up.do("audit/audit")
     assert (done["name"], done["state"]["type"]) == ("nano · audit", "COMPLETED"), done["state"]
     assert "Nothing is wrong with run nano" in done["state"]["message"]
-    assert [one["key"] for one in up.artifacts(done["id"]) if one["type"] == "markdown"] == ["audit-nano"]
+    assert [one["key"] for one in up.artifacts(done["id"]) if one["type"] == "markdown"] == ["nano-audit"]
     assert "both hash chains" in texts(up, done["id"])
 
 
@@ -166,7 +167,7 @@ def test_fork(up, nano):
     facts = json.loads((up.root / "fork" / RUN_FILE).read_text())
     assert (facts["parent"]["run"], facts["parent"]["at"]) == ("nano", "1/verify")
     assert facts["config"]["rewards"]["wrong"] == -0.25
-    went_on = up.do("iteration/iteration", run="fork", iteration=1)
+    went_on = up.do("continue/continue", run="fork")
     assert went_on["state"]["type"] == "COMPLETED", went_on["state"]
 
 

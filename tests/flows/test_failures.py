@@ -28,7 +28,7 @@ def test_what_retention_lets_go_on_a_full_disk_is_listed_as_far_as_it_went(azr, 
     assert done.code == 1
     assert "What retention lets go of run hand was not all deleted: only " in done.err
     assert f"What went is listed in {root / 'hand' / 'dropped.jsonl'}; nothing else was touched" in done.err
-    assert f"gc --root {root} --run hand" in done.err
+    assert f"gc --set {GC[-1]} --root {root} --run hand" in done.err
     gone = dropped(root / "hand")
     assert len(gone) == 2
     ledger = Ledger.open(root, "hand")

@@ -391,7 +391,7 @@ def test_prefect_holds_five_task_runs_for_each_iteration(recorded):
     for number in (1, 2):
         flow = next(id_ for _, name, _, id_ in flows if name.endswith(f"iteration {number}"))
         ran = sorted((name, state) for name, state, flow_run in tasks if flow_run == flow)
-        assert ran == sorted((f"{stage}-{number}", "COMPLETED") for stage in Stage)
+        assert ran == sorted((f"base · iteration {number} · {stage}", "COMPLETED") for stage in Stage)
 
 
 def test_a_seal_names_the_flow_run_that_made_it(recorded, trained):

@@ -162,7 +162,9 @@ def test_the_same_in_python(root):
 
 
 def test_what_is_no_number_is_null_in_json(root, azr):
-    question = "SELECT 'nan'::DOUBLE AS nan, [1.5, '-inf'::DOUBLE] AS list, {'a': 'inf'::DOUBLE} AS struct, 2.5 AS plain"
+    question = (
+        "SELECT 'nan'::DOUBLE AS nan, [1.5, '-inf'::DOUBLE] AS list, {'a': 'inf'::DOUBLE} AS struct, 2.5 AS plain"
+    )
     told = azr("sql", question, "--root", root, "--format", "json")
     assert json.loads(told.out, parse_constant=pytest.fail) == [
         {"nan": None, "list": [1.5, None], "struct": {"a": None}, "plain": "2.5"}
