@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import platform
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,25 +13,24 @@ from flows.config import RunConfig, identity_hash, leaves
 from flows.console import Gauge, Meter, Table, as_table, say, say_json, summary
 from flows.launch import pick_run
 from flows.session import stored_config
+from flows.shares import in_processes, rules_of
 from flows.version import code_version
 from models.policy import context_length, resolve_base
 from storage import layout
-from storage.audit import anchor, attempts, chains, examined, known_family, read_all_seals
+from storage.audit import anchor, attempts, chains, examined, read_all_seals
 from storage.config import Key, flat
 from storage.errors import AzrError
-from storage.examination import Examined
-from storage.family import Member
+from storage.family import Member, family_of
 from storage.findings import Report, Result, result, summed
 from storage.ids import Position
 from storage.seals import Seal, ledger_hash
 from tasks.auditing.audit import audit_meaning
 from tasks.auditing.execution import Instruments
-from tasks.auditing.history import Rules
-from tasks.reasoning.prompts import load_templates
 from tasks.sandbox.analyser import Analyser
 from tasks.sandbox.executor import Executor
 
 CONFIG = "config"  # the check of run.json
+ROWS_OF_A_PROCESS = 100_000  # fewer are checked sooner than another process is started
 Seals = Mapping[Position, Seal]
 
 
@@ -48,7 +48,7 @@ def audit_run(root: Path, run: str | None, *, deep: bool, expect: str | None, as
     Raises LedgerError when there is no such run, ConfigError when `expect` is no hash.
     """
     name = pick_run(root, run)
-    found = audited(root, name, deep=deep, expect=expect, gauge=Meter(f"audit of {name}: partitions"))
+    found = audited(root, name, deep=deep, expect=expect, gauge=Meter(f"audit of {name}: steps"))
     if as_json:
         say_json({**found.facts, **_plain(found.report)})
     else:
@@ -69,35 +69,30 @@ def audited(root: Path, name: str, *, deep: bool, expect: str | None, gauge: Gau
 def _all(root: Path, name: str, seals: Seals, gauge: Gauge, *, deep: bool) -> Iterator[Result]:
     """Every check below the seals; without configs that read, only those that need none."""
     directory = layout.run_directory(root, name)
-    partitions = _counted(examined(directory, seals), gauge, len(seals))
     try:
-        family = known_family(directory)
-        configs = {member.directory: stored_config(root, member.directory.name) for member in family.members}
-        rules = {member.directory: _rules(member, configs[member.directory]) for member in family.members}
+        members = family_of(directory).members
+        configs = {member.directory: stored_config(root, member.directory.name) for member in members}
+        rules_of(root, name)
     except AzrError as error:
         yield result(CONFIG, layout.RUN_FILE, 1, [f"{error}"], ["what the rows mean was not audited"])
-        yield from (one for partition in partitions for one in partition.results)
+        yield from (one for partition in examined(directory, seals) for one in partition.results)
     else:
-        yield from (_config(member, configs[member.directory]) for member in family.members)
-        with _instruments(configs[directory]) if deep else nullcontext() as instruments:
-            yield from audit_meaning(lambda at: rules[family.home(at)], partitions, instruments)
+        yield from (_config(member, configs[member.directory]) for member in members)
+        for number, results in enumerate(_steps(root, name, seals, configs[directory], deep=deep)):
+            gauge(number, len({(at.iteration, at.round) for at in seals}))
+            yield from results
     yield from attempts(directory, seals)
 
 
-def _rules(member: Member, config: RunConfig) -> Rules:
-    return Rules(
-        config=config,
-        config_hash=member.facts.config_hash,
-        templates=load_templates(config.curriculum.templates),
-        directory=member.directory,
-        listed="retention" in member.facts.config,
-    )
-
-
-def _counted(partitions: Iterable[Examined], gauge: Gauge, total: int) -> Iterator[Examined]:
-    for done, partition in enumerate(partitions):
-        gauge(done, total)
-        yield partition
+def _steps(root: Path, name: str, seals: Seals, config: RunConfig, *, deep: bool) -> Iterator[list[Result]]:
+    """The results of every step; of a long run in several processes."""
+    rows = sum(output.rows for seal in seals.values() for output in seal.outputs.values())
+    processes = min(os.cpu_count() or 1, rows // ROWS_OF_A_PROCESS)
+    if not deep and processes > 1:
+        yield from in_processes(root, name, seals, processes)
+        return
+    with _instruments(config) if deep else nullcontext() as instruments:
+        yield from audit_meaning(rules_of(root, name), examined(layout.run_directory(root, name), seals), instruments)
 
 
 def _config(member: Member, config: RunConfig) -> Result:

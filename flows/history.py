@@ -67,7 +67,7 @@ def audit(run: str = "", deep: bool = False, expect: str = "", root: RootPath = 
         ConfigError: the expected hash is none.
     """
     name = pick_run(root, run or None)
-    gauge = Progress(f"audit of {name}: partitions")
+    gauge = Progress(f"audit of {name}: steps")
     found = auditing.audited(root, name, deep=deep, expect=expect or None, gauge=gauge)
     leave("audit", name, auditing.page(root, name, found))
     if wrong := found.report.findings:

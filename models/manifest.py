@@ -69,8 +69,8 @@ def read_manifest(directory: Path) -> Manifest:
         return Manifest(**json.loads((directory / MANIFEST).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:
         raise EngineError(
-            f"{directory} has no readable {MANIFEST}: {error}. Nothing was written. Restore the file from a copy, or fork "
-            "the run before this iteration."
+            f"{directory} has no readable {MANIFEST}: {error}. Nothing was written. Restore the file from a copy, "
+            "or fork the run before this iteration."
         ) from error
 
 

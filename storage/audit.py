@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -77,15 +77,17 @@ def chains(directory: Path, seals: Mapping[Position, Seal]) -> list[Result]:
     return [result(Check.CHAINS, layout.LEDGER, links, list(broken_links(family, seals)))]
 
 
-def examined(directory: Path, seals: Mapping[Position, Seal]) -> Iterator[Examined]:
-    """Each partition in turn, its tables decoded; a few are read ahead in threads."""
+def examined(
+    directory: Path, seals: Mapping[Position, Seal], only: Callable[[Position], Collection[str] | None] = lambda _: None
+) -> Iterator[Examined]:
+    """Each partition in turn, its tables decoded, or `only` some of them; a few are read ahead in threads."""
     family = known_family(directory)
     gone = {member.directory: dropped(member.directory) for member in family.members}
     waiting: deque[Future[Examined]] = deque()
     with ThreadPoolExecutor(_READERS) as readers:
         for seal in seals.values():
             home = family.home(seal.position)
-            waiting.append(readers.submit(examine, home, seal, gone[home]))
+            waiting.append(readers.submit(examine, home, seal, gone[home], only(seal.position)))
             if len(waiting) == _AHEAD:
                 yield waiting.popleft().result()
         while waiting:

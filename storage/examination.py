@@ -7,7 +7,7 @@ the rows in it can be named; a table that cannot be read is left out.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from enum import Enum
 from itertools import pairwise
 from operator import lt
@@ -78,13 +78,16 @@ class Examined(NamedTuple):
         return found is not None and found.intact
 
 
-def examine(directory: Path, seal: Seal, gone: Mapping[str, Dropped]) -> Examined:
-    """Everything that one seal says about its tables, compared with what lies on disk; `gone` is what was dropped."""
+def examine(directory: Path, seal: Seal, gone: Mapping[str, Dropped], only: Collection[str] | None = None) -> Examined:
+    """Everything that one seal says about its tables, or `only` about some, compared with what lies on disk.
+
+    `gone` is what was dropped.
+    """
     partition = layout.partition_of(directory, seal.position)
     strays = _strays(partition, seal)
     results = [result(Check.FILES, str(seal.position), 0, strays)]
     tables: dict[str, Readable] = {}
-    for name, output in seal.outputs.items():
+    for name, output in ((name, one) for name, one in seal.outputs.items() if only is None or name in only):
         path = (partition / output.file).relative_to(directory)
         found, readable = _table(partition, seal.position, name, output)
         if not (directory / path).exists() and _is_listed(directory, gone, path, output.file_hash):

@@ -72,6 +72,8 @@ class Place(NamedTuple):
 SHORT = {Mode.DEDUCTION: "ded", Mode.ABDUCTION: "abd", Mode.INDUCTION: "ind", Mode.ERROR: "err"}
 _MODES = list(Mode)
 BITS = {"iteration": 23, "round": 8, "mode": 4, "slot": 17, "sample": 11}
+_WIDTHS = tuple(BITS.values())
+_MODE_NUMBER = {mode: number for number, mode in enumerate(_MODES)}
 _TEXT = re.compile(r"(\d+)(?:\.(\d+))?-(ded|abd|ind|err)-(\d+)(?::(\d+))?")
 
 
@@ -83,13 +85,19 @@ def step_text(iteration: int, round: int) -> str:
 def pack(place: Place) -> int:
     """The INT64 of a place; raises OverflowError when a field does not fit its bits."""
     sample = 0 if place.sample is None else place.sample + 1
-    fields = (place.iteration, place.round, _MODES.index(place.mode), place.slot, sample)
+    fields = (place.iteration, place.round, _MODE_NUMBER[place.mode], place.slot, sample)
     packed = 0
-    for (name, bits), value in zip(BITS.items(), fields, strict=True):
+    for bits, value in zip(_WIDTHS, fields, strict=True):
         if not 0 <= value < 1 << bits:
-            raise OverflowError(f"{name} {value} does not fit an id (0 to {(1 << bits) - 1})")
+            raise _unfit(fields)
         packed = packed << bits | value
     return packed
+
+
+def _unfit(fields: tuple[int, ...]) -> OverflowError:
+    wide = zip(BITS.items(), fields, strict=True)
+    name, bits, value = next((name, bits, value) for (name, bits), value in wide if not 0 <= value < 1 << bits)
+    return OverflowError(f"{name} {value} does not fit an id (0 to {(1 << bits) - 1})")
 
 
 def first_of_step(iteration: int, round: int, *, after: bool = False) -> int:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from storage.examination import Examined
 from storage.findings import Result, result
 from storage.ids import Position, Stage
+from storage.records import Checkpoint, Task
 from storage.seals import Seal
 from tasks.auditing.execution import Instruments, audit_again
 from tasks.auditing.history import Check, History, Rules, RulesAt, Step, steps
@@ -16,28 +17,42 @@ from tasks.auditing.tasks import audit_tasks
 from tasks.auditing.updates import audit_advantages, audit_update
 from tasks.needs import needs, stages_of
 
+REMEMBERED = (Task.table, Checkpoint.table)
+"""The tables that later steps are checked against."""
+
 
 def audit_meaning(
-    rules: RulesAt, partitions: Iterable[Examined], instruments: Instruments | None = None
-) -> Iterator[Result]:
-    """The results of every check, of the partitions themselves too, as the steps come; memory is that of one step.
+    rules: RulesAt,
+    partitions: Iterable[Examined],
+    instruments: Instruments | None = None,
+    ours: Callable[[int], bool] = lambda _: True,
+) -> Iterator[list[Result]]:
+    """The results of every check, of the partitions themselves too, step by step; memory is that of one step.
 
     Args:
         rules: config, templates and directory of the run that made a position: before a fork's point, its parent's.
         partitions: in the order of positions.
         instruments: to run the programs again and to decode the token ids; None leaves that out.
+        ours: which steps to check, by their number; of the others only what later ones follow from is taken.
     """
     history = History()
     before: Step | None = None
-    for step in steps(partitions):
-        yield from (one for partition in step.partitions.values() for one in partition.results)
+    for number, step in enumerate(steps(partitions)):
         history.begin(step)
-        yield from _order(rules, history, before, step)
-        yield from _rows(rules, history, step)
-        if instruments is not None:
-            yield from audit_again(rules, instruments, history, step)
+        if ours(number):
+            yield list(_results(rules, history, before, step, instruments))
         history.absorb(step)
         before = step
+
+
+def _results(
+    rules: RulesAt, history: History, before: Step | None, step: Step, instruments: Instruments | None
+) -> Iterator[Result]:
+    yield from (one for partition in step.partitions.values() for one in partition.results)
+    yield from _order(rules, history, before, step)
+    yield from _rows(rules, history, step)
+    if instruments is not None:
+        yield from audit_again(rules, instruments, history, step)
 
 
 def _rows(rules: RulesAt, history: History, step: Step) -> Iterator[Result]:

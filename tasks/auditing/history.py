@@ -81,12 +81,15 @@ class Step:
         if key not in self._rows:
             partition = self.partitions.get(stage)
             rows = None if partition is None else partition.rows(row_type)
-            self._rows[key] = None if rows is None else [row for row in rows if _has_rules(row)]
+            self._rows[key] = None if rows is None else _with_rules(row_type, rows)
         return cast("list[R] | None", self._rows[key])
 
 
-def _has_rules(row: Row) -> bool:
-    return not isinstance(row, Rollout | Task | Answer | Reward | Advantage) or row.mode in MODES
+def _with_rules(row_type: type[R], rows: list[R]) -> list[R]:
+    if not issubclass(row_type, Rollout | Task | Answer | Reward | Advantage):
+        return rows
+    modes = [row.mode for row in rows if isinstance(row, Rollout | Task | Answer | Reward | Advantage)]
+    return rows if MODES.keys() >= set(modes) else [row for row, mode in zip(rows, modes, strict=True) if mode in MODES]
 
 
 def steps(partitions: Iterable[Examined]) -> Iterator[Step]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:  # collected also where playwright is not installed
     from playwright.sync_api import Locator, Page
 
-PATIENCE_MS = 120_000
+PATIENCE_MS, _REST_MS = 120_000, 1000
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
 _FLAGS = (
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
@@ -49,11 +49,10 @@ class Desk:
         self._shots = 0
 
     def shoot(self, name: str, height: int = _SIZE[1]) -> None:
-        """Keep what is seen, once nothing is on its way any more."""
+        """Keep what is seen, once pictures are drawn and what moves has come to rest."""
         self._shots += 1
         self.page.set_viewport_size({"width": _SIZE[0], "height": height})
-        with suppress(TimeoutError), _in_time():
-            self.page.wait_for_load_state("networkidle", timeout=5000)
+        self.page.wait_for_timeout(_REST_MS)
         self.page.screenshot(path=self.screens / f"{self._shots:02d}-{name}.png")
         self.page.set_viewport_size({"width": _SIZE[0], "height": _SIZE[1]})
 
@@ -100,8 +99,9 @@ class Desk:
         return self.field(*path).locator("input, textarea").first.input_value()
 
     def choose(self, value: str, *path: str) -> None:
-        """Pick from a list."""
-        self.field(*path).locator("select").first.select_option(value)
+        """Pick from a list, by keyboard: in Chromium 156 a click opens the lists of this UI and closes them."""
+        self.field(*path).locator(".p-select-button__control").press("ArrowDown")
+        self.page.locator(".p-select-option").get_by_text(value, exact=True).first.click()
 
     def flip(self, *path: str) -> None:
         """Press a switch."""
@@ -157,19 +157,13 @@ class Desk:
         self.page.locator(".p-modal").get_by_role("button", name=confirm, exact=True).click()
 
     def message(self) -> str:
-        """What its state says, below Details; a long message is behind See More."""
+        """What its state says, below Details; the rest of a long message is behind See More."""
         self.tab("Details")
         shown = self.page.locator(".p-key-value").filter(has_text="State Message").first
-        more = shown.get_by_text("See More")
-        if more.count() == 0:
-            return shown.inner_text()
-        more.click()
-        self.shoot("the-whole-message")
-        dialog = self.page.locator(".p-modal")
-        said = dialog.inner_text()
-        self.page.keyboard.press("Escape")
-        dialog.wait_for(state="hidden")
-        return said
+        shown.wait_for()
+        if (more := shown.get_by_text("See More")).count():
+            more.click()
+        return shown.inner_text()
 
     def open_subflow(self, name: str) -> None:
         """Go to the page of the latest subflow of that name."""
@@ -196,17 +190,6 @@ class Desk:
     @property
     def _badge(self) -> Locator:
         return self.page.locator(".page-heading-flow-run__meta .state-badge").first
-
-
-@contextmanager
-def _in_time() -> Iterator[None]:
-    """Playwright's time-out as Python's own."""
-    from playwright.sync_api import TimeoutError as TooLate
-
-    try:
-        yield
-    except TooLate as error:
-        raise TimeoutError from error
 
 
 @contextmanager

@@ -1,11 +1,14 @@
 """`azr audit` as a person meets it: a sound run, and runs that someone had a hand in."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
 import pytest
 
+from flows import audit as auditing
+from flows import shares
 from flows.config import RunConfig, validated
 from flows.session import facts_of
 from models.engines.base import Request
@@ -149,3 +152,29 @@ def test_a_run_that_is_not_there_is_one_clear_message(azr, made):
     done = azr("audit", "--root", made, "--run", "other")
     assert done.code == 1
     assert done.err.startswith("azr: There is no run other below")
+
+
+@pytest.mark.parametrize("run", ["small", "fork"])
+def test_several_processes_find_what_one_finds_in_the_same_order(azr, root, run, monkeypatch):
+    for step, table in (("000000.01/propose", "rollouts"), ("000000.02/validate", "tasks")):
+        path = root / "small" / "ledger" / step / f"{table}.parquet"
+        path.write_bytes(path.read_bytes()[:-1])
+    alone = azr("audit", "--root", root, "--run", run)
+    monkeypatch.setattr(auditing, "ROWS_OF_A_PROCESS", 1)
+    monkeypatch.setattr(os, "cpu_count", lambda: 3)
+    together = azr("audit", "--root", root, "--run", run)
+    assert alone.code == together.code == 1
+    assert "findings (" in alone.out
+    assert together.out == alone.out
+
+
+def test_a_process_of_an_audit_that_dies_is_said(azr, root, monkeypatch):
+    monkeypatch.setattr(auditing, "ROWS_OF_A_PROCESS", 1)
+    monkeypatch.setattr(shares, "_work", _gone)
+    done = azr("audit", "--root", root, "--run", "small")
+    assert done.code == 1
+    assert "A process of the audit of run small ended before its work" in done.err
+
+
+def _gone(*given: object) -> None:
+    os._exit(9)

@@ -1,6 +1,6 @@
 """The whole of it in the Prefect UI, with a browser: a form, a refusal, a run, its pages, a failure, Retry, Cancel.
 
-Screenshots go to AZR_SCREENS, or to a temporary directory. One command: pytest -n 0 -m server tests/flows/test_browser.py
+Screenshots go to AZR_SCREENS, or to a temporary directory. Run: pytest -n 0 -m server tests/flows/test_browser.py
 """
 
 import os
@@ -66,7 +66,7 @@ def nano(at):
     at.fill(1, "config", "Sampling", "Temperature")
     flow_run = at.submit()
     at.watch(flow_run)
-    at.await_state("Running")
+    at.page.get_by_text("run nano: iteration 1 of 2 is sealed").wait_for()
     at.shoot("running")
     at.await_state("Completed")
     at.shoot("completed")
@@ -93,16 +93,17 @@ def test_a_run_started_from_the_form_is_sealed_and_shown(up, at, nano):
     at.shoot("the-curves-of-a-training")
 
 
-@pytest.mark.parametrize("stage", list(Stage))
-def test_each_stage_of_an_iteration_has_a_page_that_fits(at, nano, stage):
+def test_each_stage_of_an_iteration_has_a_page_that_fits(at, nano):
     at.watch(nano)
     at.open_subflow("nano · iteration 2")
-    at.open_artifact(f"nano-{stage}")
-    at.page.get_by_role("heading", name=f"nano · iteration 2 · {stage}").wait_for()
-    assert at.page.locator(".markdown-renderer table").count() >= 1
-    at.shoot(f"the-page-of-{stage}", height=1500)
     wider = "some => some.filter(one => one.scrollWidth > one.clientWidth + 1).length"
-    assert at.page.locator(".markdown-renderer table, .markdown-renderer :has(> table)").evaluate_all(wider) == 0
+    for stage in Stage:
+        at.open_artifact(f"nano-{stage}")
+        at.page.get_by_role("heading", name=f"nano · iteration 2 · {stage}").wait_for()
+        assert at.page.locator(".markdown-renderer table").count() >= 1
+        at.shoot(f"the-page-of-{stage}", height=1500)
+        assert at.page.locator(".markdown-renderer :has(> table)").evaluate_all(wider) == 0
+        at.page.go_back()
 
 
 def test_retry_runs_again_only_the_stage_that_failed(up, at, nano, tmp_path):
@@ -126,6 +127,7 @@ def test_retry_runs_again_only_the_stage_that_failed(up, at, nano, tmp_path):
     at.await_state("Failed")
     at.shoot("failed")
     said = at.message()
+    at.shoot("why-it-failed")
     assert "Stage solve of iteration 3 of run nano failed: Policy" in said
     assert "the last one 3/validate" in said
     assert "press Retry on the flow run" in said

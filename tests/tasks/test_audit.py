@@ -98,7 +98,8 @@ class Run(NamedTuple):
         )
         seals, results = read_all_seals(self.directory)
         results += chains(self.directory, seals)
-        results += audit_meaning(lambda at: rules, examined(self.directory, seals), instruments)
+        for step in audit_meaning(lambda at: rules, examined(self.directory, seals), instruments):
+            results += step
         return summed([*results, *attempts(self.directory, seals)])
 
     def found(self, instruments: Instruments | None = None) -> dict[str, str]:
