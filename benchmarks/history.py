@@ -2,9 +2,11 @@
 
 usage: python benchmarks/history.py write DIRECTORY --iterations 1000 --proposals 8 --probes 4
        python benchmarks/history.py ask DIRECTORY --out FILE.json
+       python benchmarks/history.py audit DIRECTORY --run NAME --out FILE.json
 
 `write` seals whole iterations of the five stages (rows through records, partitions and seals, without fsync). `ask`
 opens the root anew for every repetition and writes each duration, in seconds, with what was asked of which history.
+`audit` times `azr audit` of a real run, since a synthetic one would be all findings.
 """
 
 from __future__ import annotations
@@ -13,6 +15,9 @@ import argparse
 import json
 import os
 import platform
+import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -100,6 +105,20 @@ def drawn(ledger: Ledger, before: Position, number: int) -> list[Task]:
     return list(tasks_of(ledger, ids).values())
 
 
+def check(root: Path, run: str) -> dict[str, object]:
+    """Audit a real run, values as stored, and how long a million rollouts would take at that pace."""
+    rollouts = int(str(query(root, "SELECT count(*) FROM rollouts", run).rows[0][0]))
+    wall, cpu = [], []
+    for _ in range(REPEATS):
+        started, before = time.perf_counter(), os.times()
+        subprocess.run([Path(sys.executable).with_name("azr"), "audit", "--root", root, "--run", run], check=True)
+        after = os.times()
+        wall.append(round(time.perf_counter() - started, 3))
+        cpu.append(round(sum(after[2:4]) - sum(before[2:4]), 3))
+    million = round(statistics.median(wall) * 1e6 / rollouts, 1)
+    return {"rollouts": rollouts, "seconds": {"wall": wall, "cpu": cpu}, "seconds_per_million": million}
+
+
 def repeated(what: Callable[[], object], times: int = REPEATS) -> dict[str, list[float]]:
     """Wall-clock and CPU seconds of doing something, each time."""
     wall, cpu = [], []
@@ -122,6 +141,11 @@ def host() -> dict[str, object]:
     }
 
 
+def keep(file: Path, found: dict[str, object]) -> None:
+    """Write figures with what they depend on."""
+    file.write_text(json.dumps(host() | found, indent=1) + "\n")
+
+
 def main() -> None:
     """Write a history, or ask one."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -132,10 +156,13 @@ def main() -> None:
     for name, default in (("--iterations", 1000), ("--proposals", 6), ("--probes", 2)):
         writing.add_argument(name, type=int, default=default)
     asking.add_argument("--out", type=Path, required=True)
+    checking = commands.add_parser("audit")
+    checking.add_argument("directory", type=Path)
+    checking.add_argument("--run", required=True)
+    checking.add_argument("--out", type=Path, required=True)
+    checking.set_defaults(run=lambda given: keep(given.out, check(given.directory, given.run)))
     writing.set_defaults(run=lambda given: write(given.directory, given.iterations, given.proposals, given.probes))
-    asking.set_defaults(
-        run=lambda given: given.out.write_text(json.dumps(host() | ask(given.directory), indent=1) + "\n")
-    )
+    asking.set_defaults(run=lambda given: keep(given.out, ask(given.directory)))
     given = parser.parse_args()
     given.run(given)
 
