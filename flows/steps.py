@@ -39,8 +39,8 @@ def failure(error: Exception, ledger: Ledger, at: Position) -> AzrError:
     kind = type(error) if isinstance(error, AzrError) else AzrError
     what = str(error) if ours else f"{type(error).__name__}: {error}"
     return kind(
-        f"{stage_text(at)} of run {ledger.run} failed: {what}{where}\n"
-        f"It sealed nothing. Sealed so far: {_so_far(ledger)}. When the cause is mended, {retry}: {again}"
+        f"{stage_text(at)} of run {ledger.run} failed and sealed nothing; sealed so far: {_so_far(ledger)}. The cause: "
+        f"{what}{where}\nWhen that is mended, {retry}: {again}"
     )
 
 

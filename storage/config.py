@@ -24,7 +24,7 @@ def _say_bounds(schema: dict[str, JsonValue]) -> None:
     """Put the bounds of every key into its description: forms show that, and refuse by the bounds without a word."""
     properties = schema.get("properties")
     for shown in properties.values() if isinstance(properties, dict) else ():
-        if isinstance(shown, dict) and (bounds := [f"{word} {shown[key]}" for key, word in _BOUNDS if key in shown]):
+        if isinstance(shown, dict) and (bounds := [f"{word} {shown[key]:,}" for key, word in _BOUNDS if key in shown]):
             shown["description"] = f"{shown.get('description', '')} ({', '.join(bounds)})".strip()
 
 

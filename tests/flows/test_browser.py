@@ -127,8 +127,8 @@ def test_retry_runs_again_only_the_stage_that_failed(up, at, nano, tmp_path):
     at.await_state("Failed")
     at.shoot("failed")
     said = at.message()
-    at.shoot("why-it-failed")
-    assert "Stage solve of iteration 3 of run nano failed: Policy" in said
+    at.shoot("why-it-failed", height=1150)
+    assert "Stage solve of iteration 3 of run nano failed and sealed nothing" in said
     assert "the last one 3/validate" in said
     assert "press Retry on the flow run" in said
 
@@ -148,7 +148,7 @@ def test_retry_runs_again_only_the_stage_that_failed(up, at, nano, tmp_path):
         ("verify", "Completed"),
         ("update", "Completed"),
     ]
-    at.shoot("only-what-was-missing")
+    at.shoot("only-what-was-missing", height=1150)
     assert query(up.root, OF_ITERATION_3).rows == (
         ("propose", 1, "sealed"),
         ("validate", 1, "sealed"),
@@ -196,7 +196,7 @@ def test_cancel_ends_a_training_and_all_its_processes(up, at, nano):
     assert processes
     at.watch(flow_run)
     at.shoot("before-cancel")
-    at.press("Cancel", "Cancel")
+    at.press("Cancel", "Confirm")
     at.await_state("Cancelled")
     at.shoot("cancelled")
     assert until(lambda: gone(processes), 30)

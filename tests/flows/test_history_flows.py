@@ -2,10 +2,11 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from flows.config import resolve
+from flows.config import RunConfig, resolve
 from flows.history import settings
 from flows.paper import abridged
 from flows.serving.deployments import entries, flow_of
@@ -58,3 +59,9 @@ def test_what_a_process_said_holds_while_it_lives(tmp_path):
     announce(tmp_path, MLFLOW, {"url": "here"})
     forget(tmp_path, MLFLOW)
     assert mlflow_ui(tmp_path) is None
+
+
+def test_the_form_of_train_begins_with_the_nano_config():
+    train = next(entry for entry in entries() if entry.name == "train")
+    nano = resolve(Path(__file__).parents[2] / "configs" / "nano.toml").config
+    assert RunConfig.model_validate(train.parameters["config"]) == nano

@@ -104,8 +104,8 @@ def test_a_failure_keeps_its_type_and_says_stage_state_and_next_command(trained,
     assert type(told) is type(error)
     count = len(ledger.sealed())
     assert str(told).startswith(
-        f"Stage solve of iteration 3 of run {trained.run} failed: {error}\n"
-        f"It sealed nothing. Sealed so far: {count} stages, the last one 2/update. When the cause is mended, run: "
+        f"Stage solve of iteration 3 of run {trained.run} failed and sealed nothing; sealed so far: {count} stages, "
+        f"the last one 2/update. The cause: {error}\nWhen that is mended, run: "
     )
     assert f"--run {trained.run}" in str(told)
 
@@ -113,7 +113,7 @@ def test_a_failure_keeps_its_type_and_says_stage_state_and_next_command(trained,
 def test_what_is_none_of_our_errors_is_named_with_its_type_and_the_log(ledger):
     told = failure(OSError(28, "No space left on device"), ledger, Position(3, Stage.SOLVE))
     assert type(told) is AzrError
-    assert "failed: OSError: [Errno 28] No space left on device\nThe traceback is in " in str(told)
+    assert "The cause: OSError: [Errno 28] No space left on device\nThe traceback is in " in str(told)
     assert str(ledger.directory / "azr.log") in str(told)
 
 

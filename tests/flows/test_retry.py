@@ -30,11 +30,10 @@ def test_retry_does_again_only_what_the_disk_refused(place):
     resource.prlimit(process, resource.RLIMIT_FSIZE, (300_000, resource.RLIM_INFINITY))  # no room for a checkpoint
     assert place.wait(flow_run) == "Failed"
     said = place.message(flow_run)
-    assert "Stage update of iteration 2 of run full failed: Checkpoint 2 could not be written" in said
+    assert "Stage update of iteration 2 of run full failed and sealed nothing; sealed so far: 15 stages" in said
     assert "File too large" in said
-    assert (
-        "Sealed so far: 15 stages, the last one 2/verify. When the cause is mended, press Retry on the flow run" in said
-    )
+    assert "the last one 2/verify. The cause: Checkpoint 2 could not be written" in said
+    assert "When that is mended, press Retry on the flow run, or run: " in said
     assert said.endswith(f"azr train --root {place.root} --run full")
     held = {seal.position: seal.integrity for seal in Ledger.open(place.root, "full").sealed()}
     assert Position(2, Stage.VERIFY) in held
@@ -76,7 +75,7 @@ def test_a_checkpoint_that_is_away_fails_the_run_until_it_is_back(place, tmp_pat
     shutil.move(checkpoint, tmp_path / "safe")
     flow_run = place.begin("away", 2)
     assert place.wait(flow_run) == "Failed"
-    assert "Stage propose of iteration 2 of run away failed: Policy" in place.message(flow_run)
+    assert "Stage propose of iteration 2 of run away failed and sealed nothing" in place.message(flow_run)
     shutil.move(tmp_path / "safe", checkpoint)
     place.retry(flow_run)
     assert place.again(flow_run) == "Completed"
