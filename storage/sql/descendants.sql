@@ -4,14 +4,17 @@
 -- id: id of the descendant
 -- task_id: the same as a number
 -- steps: fewest references between the two
-WITH RECURSIVE edges AS MATERIALIZED (
-    SELECT run, task_id, parent_id FROM raw.task_parents WHERE task_id > id_number(task)
-), found USING KEY (run, task_id) AS (
-    SELECT DISTINCT run, task_id, 1 AS steps FROM edges WHERE parent_id = id_number(task)
+WITH RECURSIVE edges AS MATERIALIZED (  -- numbers only: runs by name would cost a third more
+    SELECT hash(run) AS home, task_id, parent_id FROM raw.task_parents WHERE task_id > id_number(task)
+), found USING KEY (home, task_id) AS (
+    SELECT DISTINCT home, task_id AS task_id, 1 AS steps FROM edges WHERE parent_id = id_number(task)
     UNION
-    SELECT DISTINCT e.run, e.task_id, f.steps + 1
+    SELECT DISTINCT e.home, e.task_id, f.steps + 1
     FROM found f
-    JOIN edges e ON e.run = f.run AND e.parent_id = f.task_id
-    WHERE (e.run, e.task_id) NOT IN (SELECT (run, task_id) FROM recurring.found)
+    JOIN edges e ON e.home = f.home AND e.parent_id = f.task_id
+    WHERE (e.home, e.task_id) NOT IN (SELECT (home, task_id) FROM recurring.found)
 )
-SELECT run, id_text(task_id) AS id, task_id, steps FROM found ORDER BY run, steps, task_id
+SELECT run, id_text(task_id) AS id, task_id, steps
+FROM found
+JOIN (SELECT run, hash(run) AS home FROM raw.runs) USING (home)
+ORDER BY run, steps, task_id
