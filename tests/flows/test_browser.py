@@ -24,6 +24,7 @@ pytestmark = [
 ]
 SMALL = {
     ("run",): "nano",
+    ("config", "Iterations"): 2,
     ("config", "Engine", "Threads"): 1,
     ("config", "Curriculum", "Proposals"): 4,
     ("config", "Curriculum", "Probes"): 2,
