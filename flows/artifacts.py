@@ -14,6 +14,7 @@ from storage import ids, layout
 from storage.ids import Mode, Position, Role, Stage
 from storage.ledger import Ledger
 from storage.records import Answer, Checkpoint, Reward, Rollout, Task, UpdateMetric
+from tasks.stage import page_name
 
 EXAMPLES = 3
 R = TypeVar("R")
@@ -28,19 +29,13 @@ _MORE = {
 """Words in $$, so that a shell's quotes around the whole stay readable."""
 
 
-def title(run: str, at: Position) -> str:
-    """``nano · iteration 12 · solve``, or ``nano · bootstrap 2 · propose``."""
-    step = f"iteration {at.iteration}" if at.iteration else f"bootstrap {at.round}" if at.round else "bootstrap"
-    return f"{run} · {step} · {at.stage}"
-
-
 def stage_page(ledger: Ledger, at: Position) -> str:
     """The page of a sealed stage, as Markdown; Prefect shows the stage's note above it, as the description.
 
     Raises:
         LedgerError: it is not sealed, or a file of it is not what was sealed.
     """
-    parts = [f"### {plain(title(ledger.run, at))}", *_PAGES[at.stage](ledger, at), more(ledger, at)]
+    parts = [f"### {plain(page_name(ledger.run, at))}", *_PAGES[at.stage](ledger, at), more(ledger, at)]
     return "\n\n".join(parts)
 
 

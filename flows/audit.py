@@ -78,8 +78,9 @@ def _all(root: Path, name: str, seals: Seals, gauge: Gauge, *, deep: bool) -> It
         yield from (one for partition in examined(directory, seals) for one in partition.results)
     else:
         yield from (_config(member, configs[member.directory]) for member in members)
+        steps = len({(at.iteration, at.round) for at in seals})
         for number, results in enumerate(_steps(root, name, seals, configs[directory], deep=deep)):
-            gauge(number, len({(at.iteration, at.round) for at in seals}))
+            gauge(number, steps)
             yield from results
     yield from attempts(directory, seals)
 

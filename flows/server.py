@@ -42,6 +42,16 @@ def home_of(root: Path) -> Path:
     return root.resolve() / ".prefect"
 
 
+def make_home(root: Path) -> Path:
+    """The home of a root, made when it is not there; raises ServerError when it cannot be."""
+    home = home_of(root)
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ServerError(f"{home} cannot be made: {error}. Nothing was written. Choose another --root.") from error
+    return home
+
+
 @contextmanager
 def prefect_server(
     root: Path, *, port: int | None = None, meanwhile: Callable[[str], None] = lambda api: None
@@ -66,11 +76,7 @@ def prefect_server(
         meanwhile(chosen)
         yield chosen
         return
-    home = home_of(root)
-    try:
-        home.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ServerError(f"{home} cannot be made: {error}. Nothing was written. Choose another --root.") from error
+    home = make_home(root)
     with shared_use(home):
         api = find_or_start(home, port, meanwhile)
         ours = environment(home, api)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 from uuid import UUID
 
-from flows.artifacts import stage_page, title
+from flows.artifacts import stage_page
 from flows.console import seconds
 from flows.curves import Curves
 from flows.markdown import slug
@@ -22,6 +22,7 @@ from flows.post import Letter, Post
 from flows.story import iteration_page, training_page
 from storage.ids import Position, Stage
 from storage.ledger import Ledger
+from tasks.stage import page_name
 from tasks.workshop import Reporter, Workshop
 
 if TYPE_CHECKING:
@@ -143,12 +144,12 @@ class Shown:
         if self._bar is None and runs is not None:
             self._bar = Artifact(slug(self.ledger.run, "progress"), "progress", runs.flow, runs.task)
         if self._bar is not None:
-            words = f"{title(self.ledger.run, self._at)}: {done:,} of {total:,}"
+            words = f"{page_name(self.ledger.run, self._at)}: {done:,} of {total:,}"
             self.post.put_latest(_moving(self._bar, done / max(total, 1), words))
 
     def end(self, at: Position, note: str) -> None:
         """A stage is sealed."""
-        name, spent = title(self.ledger.run, at), seconds(time.monotonic() - self._began)
+        name, spent = page_name(self.ledger.run, at), seconds(time.monotonic() - self._began)
         _log.info("%s: %s (%s)", name, note, spent)
         runs = _runs()
         if runs is None:
@@ -163,7 +164,7 @@ class Shown:
 
     def skip(self, at: Position) -> None:
         """A stage was sealed before."""
-        _log.info("%s: sealed before, not run again", title(self.ledger.run, at))
+        _log.info("%s: sealed before, not run again", page_name(self.ledger.run, at))
 
     def _stage(self, runs: Runs, at: Position, note: str) -> Letter:
         artifact = Artifact(slug(self.ledger.run, at.stage), "markdown", runs.flow, runs.task)

@@ -12,20 +12,19 @@ from contextlib import contextmanager, suppress
 from functools import cache
 
 from models.config import DeviceKind, EngineConfig
-from storage.ids import Position, Stage
-from tasks.workshop import Workshop
+from storage.ids import Position
+from tasks.workshop import WITH_MODEL, Workshop
 
 GPU = "azr-gpu"
 """The limit that stages on a CUDA device take; one slot unless it is given more in the Prefect UI."""
 LEASE_S = 60.0
-_WITH_MODEL = frozenset({Stage.PROPOSE, Stage.SOLVE, Stage.UPDATE})
 _log = logging.getLogger("azr")
 
 
 @contextmanager
 def slot(work: Workshop, at: Position) -> Iterator[None]:
     """Hold the slot that a stage needs while it runs; waits until there is one, and says so."""
-    name = limit_of(work.config.engine) if at.stage in _WITH_MODEL else None
+    name = limit_of(work.config.engine) if at.stage in WITH_MODEL else None
     if name is None or work.ledger.seal_of(at) is not None:
         yield
         return

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from storage.layout import partition_of
 from storage.ledger import Ledger
 from storage.records import Rollout
 from storage.seals import Seal
@@ -17,10 +15,8 @@ def seconds(seal: Seal) -> float:
 
 
 def sampled_tokens(ledger: Ledger, seal: Seal) -> int:
-    """The tokens of all completions of a sealed stage; one column is read. Raises OSError when its file is gone."""
-    output = seal.outputs.get(Rollout.table)
-    if output is None:
+    """The tokens of all completions of a sealed stage; raises LedgerError when its file is not what was sealed."""
+    if Rollout.table not in seal.outputs:
         return 0
-    file = partition_of(ledger.home(seal.position), seal.position) / output.file
-    column = pq.read_table(file, columns=["completion_tokens"])["completion_tokens"]
-    return int(pc.sum(column).as_py() or 0)
+    rollouts = ledger.table(Rollout, seal.position, columns=["completion_tokens"])
+    return int(pc.sum(rollouts["completion_tokens"]).as_py() or 0)

@@ -26,7 +26,8 @@ from tasks.sandbox.jobs import Limits, Statistics
 if TYPE_CHECKING:
     from models.tokens import Tokenizer
 
-_WITH_MODEL = frozenset({Stage.PROPOSE, Stage.SOLVE, Stage.UPDATE})
+WITH_MODEL = frozenset({Stage.PROPOSE, Stage.SOLVE, Stage.UPDATE})
+"""The stages that load the policy, onto the GPU where there is one."""
 
 
 class Reporter(Protocol):
@@ -176,7 +177,7 @@ class Workshop:
     def provenance(self, stage: Stage, flow_run_id: str | None) -> Provenance:
         """Who makes a partition, and the facts of the host that its bits depend on."""
         host = {"python": platform.python_version(), "system": f"{platform.system()} {platform.machine()}"}
-        if stage in _WITH_MODEL:
+        if stage in WITH_MODEL:
             from models import runtime
 
             device = runtime.resolve_device(self.config.engine.device)

@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from flows.console import say, seconds, summary
-from flows.server import Known, ServerError, home_of, prefect_server
+from flows.server import Known, home_of, make_home, prefect_server
 from flows.serving.household import Household
 from flows.serving.places import UP, announce, announced, forget
 from flows.settings import KEEP_EVENTS_DAYS, KEEP_RUNS_DAYS
@@ -29,7 +29,7 @@ def up(root: Path, *, port: int, mlflow: bool) -> int:
     """
     began = time.monotonic()
     root = root.resolve()
-    _make(home_of(root))
+    make_home(root)
     with _only_one(root) as free:
         if not free:
             say(_already(root))
@@ -72,13 +72,6 @@ def _page(household: Household, ui: str, deployments: dict[str, str]) -> str:
     if household.mlflow_url:
         facts["MLflow"] = household.mlflow_url
     return summary(facts)
-
-
-def _make(home: Path) -> None:
-    try:
-        home.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ServerError(f"{home} cannot be made: {error}. Nothing was written. Choose another --root.") from error
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from storage.ids import Position, Stage
 from storage.ledger import Ledger
 from storage.records import Row
 from storage.seals import RunFacts
-from storage.seeds import seed_of
+from storage.seeds import rng, seed_of
 from tasks.base import CARD
 from tasks.loop import LoopConfig
 from tasks.propose import propose
@@ -138,6 +138,35 @@ def row_named(rows: list[Row], name: str) -> Row:
     return found[0]
 
 
+# A run of some variety, for a model that draws what it says.
+VARIED: dict[str, dict[str, object]] = {
+    "curriculum": {"proposals": 3, "probes": 2, "buffer_tasks": 1},
+    "bootstrap": {"wanted": 2, "proposals": 4, "max_rounds": 9},
+}
+
+
+def drawing(programs: int) -> Callable[[Request], str]:
+    """A model whose every completion is a draw from the request's seed: tasks and answers, good and bad ones."""
+
+    def puzzle(number: int) -> str:
+        return "".join(f"<|input|>'{number}{letter}'" for letter in "abc") + f"<|message|>hint {number}"
+
+    writers: dict[str, Callable[[int], str]] = {
+        "<|propose-induction|>": puzzle,
+        "<|propose-": lambda n: f"<|program|>def f(a):\n    return [a, {n % programs}]<|input|>{n % 2}",
+        "<|solve-deduction|>": lambda n: f"<|output|>[{n % 2}, {n % 5}]",
+        "<|solve-abduction|>": lambda n: f"<|input|>{n % 2}",
+        "<|solve-induction|>": lambda n: f"<|program|>def f(a):\n    return {'a' if n % 2 else '[a, 1]'}",
+    }
+
+    def writer(request: Request) -> str:
+        draw = rng(request.seed)
+        write = next(write for marker, write in writers.items() if request.prompt.startswith(marker))
+        return write(draw.randrange(1000)) if draw.random() < 0.8 else "nonsense"
+
+    return writer
+
+
 class Loop:
     """All of the above, for tests (files under tests/ do not import each other)."""
 
@@ -145,6 +174,8 @@ class Loop:
     run = RUN
     config = staticmethod(make_config)
     play = Play
+    varied = VARIED
+    drawing = staticmethod(drawing)
     open = staticmethod(open_work)
     bootstrap = staticmethod(bootstrap)
     iterate = staticmethod(iterate)

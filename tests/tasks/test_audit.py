@@ -9,9 +9,7 @@ from uuid import UUID
 
 import pytest
 
-from models.engines.base import Request
 from storage.audit import anchor, attempts, chains, examined, read_all_seals
-from storage.buffers import valid_ids
 from storage.commit import Disk, encode
 from storage.findings import Check as Ledgers
 from storage.findings import Report, summed
@@ -33,43 +31,17 @@ from storage.records import (
 )
 from storage.retention import Dropped, What, drop
 from storage.seals import Seal, ledger_hash, seal_from_json, sealed, to_json
-from storage.seeds import rng
 from tasks.auditing.audit import audit_meaning
 from tasks.auditing.execution import Instruments
 from tasks.auditing.history import Check, Rules
 from tasks.loop import LoopConfig
-from tasks.needs import stages_of
 from tasks.reasoning.prompts import load_templates
 from tasks.sandbox.analyser import Analyser
 from tasks.sandbox.executor import Executor
-from tasks.seeding import lacking
 
-SMALL = {
-    "curriculum": {"proposals": 3, "probes": 2, "buffer_tasks": 1},
-    "bootstrap": {"wanted": 2, "proposals": 4, "max_rounds": 9},
-}
 AT = {stage: Position(2, stage) for stage in Stage}
 END = 256
 Change = Callable[[Row], Row | None]
-
-
-def puzzle(number: int) -> str:
-    return "".join(f"<|input|>'{number}{letter}'" for letter in "abc") + f"<|message|>hint {number}"
-
-
-WRITERS: dict[str, Callable[[int], str]] = {
-    "<|propose-induction|>": puzzle,
-    "<|propose-": lambda n: f"<|program|>def f(a):\n    return [a, {n % 50}]<|input|>{n % 2}",
-    "<|solve-deduction|>": lambda n: f"<|output|>[{n % 2}, {n % 5}]",
-    "<|solve-abduction|>": lambda n: f"<|input|>{n % 2}",
-    "<|solve-induction|>": lambda n: f"<|program|>def f(a):\n    return {'a' if n % 2 else '[a, 1]'}",
-}
-
-
-def writer(request: Request) -> str:
-    draw = rng(request.seed)
-    write = next(write for marker, write in WRITERS.items() if request.prompt.startswith(marker))
-    return write(draw.randrange(1000)) if draw.random() < 0.8 else "nonsense"
 
 
 class Bytes:
@@ -150,13 +122,8 @@ class Run(NamedTuple):
 
 def play(loop, root: Path, config: LoopConfig) -> Run:
     """A bootstrap and two iterations, with real updates."""
-    stages = {one.stage: one for one in loop.stages}
-    with loop.open(root, config, writer) as work:
-        for round in range(config.bootstrap.max_rounds + 1):
-            if round and not lacking(config, valid_ids(work.ledger, Position(0, Stage.PROPOSE, round))):
-                break
-            for at in stages_of(0, round):
-                stages[at.stage](work, 0, round)
+    with loop.open(root, config, loop.drawing(50)) as work:
+        loop.bootstrap(work)
         for number in (1, 2):
             loop.iterate(work, number)
     return Run(root / loop.run, config)
@@ -165,7 +132,7 @@ def play(loop, root: Path, config: LoopConfig) -> Run:
 @pytest.fixture(scope="module")
 def played(loop, tmp_path_factory) -> Run:
     """Such a run, to be read only."""
-    return play(loop, tmp_path_factory.mktemp("played"), loop.config(**SMALL))
+    return play(loop, tmp_path_factory.mktemp("played"), loop.config(**loop.varied))
 
 
 @pytest.fixture
@@ -469,7 +436,7 @@ def test_a_deep_audit_runs_and_reads_everything_again(played, instruments):
 
 
 def test_an_ablation_is_no_damage_and_its_advantages_are_those_of_the_rewards_as_dealt(loop, tmp_path):
-    config = loop.config(**SMALL, update={"ablation": "shuffled_rewards"})
+    config = loop.config(**loop.varied, update={"ablation": "shuffled_rewards"})
     dealt = play(loop, tmp_path, config)
     assert dealt.audit().findings == ()
     earned = config.model_copy(update={"update": config.update.model_copy(update={"ablation": "none"})})

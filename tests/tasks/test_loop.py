@@ -10,37 +10,12 @@ from models.policy import policy_hash
 from storage.buffers import valid_ids
 from storage.ids import Mode, Position, Stage
 from storage.records import Answer, Checkpoint, Rollout, Task
-from storage.seeds import rng
 from tasks.loop import LoopConfig
 from tasks.needs import stages_of
 from tasks.seeding import lacking
 from tasks.workshop import Workshop
 
-SMALL = {
-    "curriculum": {"proposals": 3, "probes": 2, "buffer_tasks": 1},
-    "bootstrap": {"wanted": 2, "proposals": 4, "max_rounds": 9},
-}
 LAST = Position(2, Stage.UPDATE)
-
-
-def puzzle(number: int) -> str:
-    return "".join(f"<|input|>'{number}{letter}'" for letter in "abc") + f"<|message|>hint {number}"
-
-
-WRITERS: dict[str, Callable[[int], str]] = {
-    "<|propose-induction|>": puzzle,
-    "<|propose-": lambda n: f"<|program|>def f(a):\n    return [a, {n % 5}]<|input|>{n % 2}",
-    "<|solve-deduction|>": lambda n: f"<|output|>[{n % 2}, {n % 5}]",
-    "<|solve-abduction|>": lambda n: f"<|input|>{n % 2}",
-    "<|solve-induction|>": lambda n: f"<|program|>def f(a):\n    return {'a' if n % 2 else '[a, 1]'}",
-}
-
-
-def writer(request: Request) -> str:
-    """A model whose every completion is a draw from the request's seed: tasks and answers, good and bad ones."""
-    draw = rng(request.seed)
-    write = next(write for marker, write in WRITERS.items() if request.prompt.startswith(marker))
-    return write(draw.randrange(1000)) if draw.random() < 0.8 else "nonsense"
 
 
 def run_of(work: Workshop) -> Iterator[Position]:
@@ -80,9 +55,9 @@ def root(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def scripted(loop, root) -> tuple[str, list[Position]]:
-    """A run of the writer, in one go, and of some variety."""
-    made = whole(loop, root, loop.config(**SMALL), writer)
-    with loop.open(root, loop.config(**SMALL), writer) as work:
+    """A run of drawn completions, in one go, and of some variety."""
+    made = whole(loop, root, loop.config(**loop.varied), loop.drawing(5))
+    with loop.open(root, loop.config(**loop.varied), loop.drawing(5)) as work:
         answers = [row.verdict for at in (1, 2) for row in work.ledger.read(Answer, Position(at, Stage.VERIFY))]
         places = [seal.position for seal in work.ledger.sealed() if seal.stage is Stage.VALIDATE]
         tasks = [task for at in places for task in work.ledger.read(Task, at)]
@@ -99,20 +74,20 @@ def test_a_run_is_a_bootstrap_and_then_five_stages_an_iteration(scripted):
 
 
 def test_one_seed_makes_one_run(loop, scripted, tmp_path):
-    assert whole(loop, tmp_path, loop.config(**SMALL), writer) == scripted
+    assert whole(loop, tmp_path, loop.config(**loop.varied), loop.drawing(5)) == scripted
 
 
 def test_a_run_that_is_interrupted_after_every_stage_is_the_same_run(loop, scripted, tmp_path):
-    assert piecewise(loop, tmp_path, loop.config(**SMALL), writer) == scripted[0]
+    assert piecewise(loop, tmp_path, loop.config(**loop.varied), loop.drawing(5)) == scripted[0]
 
 
 def test_another_seed_makes_another_run(loop, scripted, tmp_path):
-    assert whole(loop, tmp_path, loop.config(seed=6, **SMALL), writer)[0] != scripted[0]
+    assert whole(loop, tmp_path, loop.config(seed=6, **loop.varied), loop.drawing(5))[0] != scripted[0]
 
 
 def test_how_many_programs_run_at_a_time_changes_nothing(loop, scripted, tmp_path):
-    config = loop.config(**SMALL, sandbox={"workers": 1})
-    assert whole(loop, tmp_path, config, writer) == scripted
+    config = loop.config(**loop.varied, sandbox={"workers": 1})
+    assert whole(loop, tmp_path, config, loop.drawing(5)) == scripted
 
 
 REAL = {
